@@ -1,0 +1,78 @@
+"""Networks at any vector of widths: one architecture a file, one line in `ARCHITECTURES`.
+
+An architecture's module has `FULL_WIDTHS`, `build(widths, classes, **options)` and `RESIDUAL`
+("prune" or "keep": whether the coupled channels of residual streams may be pruned).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ecc.channels import Channels, trace
+from ecc.errors import UserError
+from ecc.networks import alexnet, erfnet, mobilenet
+from ecc.structure import Structure
+
+ARCHITECTURES: dict[str, ModuleType] = {
+    "alexnet": alexnet,
+    "erfnet": erfnet,
+    "mobilenet": mobilenet,
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """An architecture as it is deployed: classes, width multiplier, and size (height, width).
+
+    `options` are the architecture's own settings (dropout, batch-norm momentum).
+    Raises UserError for an unknown architecture or option, and for impossible widths.
+    """
+
+    architecture: str
+    classes: int
+    multiplier: float = 1.0
+    size: tuple[int, int] = (224, 224)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise UserError(f"unknown architecture '{self.architecture}': known are {known}")
+
+    @property
+    def _module(self) -> ModuleType:
+        return ARCHITECTURES[self.architecture]
+
+    @property
+    def full_widths(self) -> NDArray[np.int64]:
+        """Full widths S (groups,): the published ones times the multiplier."""
+        minimum = getattr(self._module, "MINIMUM_WIDTH", 1)
+        widths = [max(int(width * self.multiplier), minimum) for width in self._module.FULL_WIDTHS]
+        return np.array(widths, dtype=np.int64)
+
+    def build(self, widths: Sequence[int] | NDArray[np.int64] | None = None) -> nn.Module:
+        """The network at `widths` (groups,), freshly initialised; at full widths by default."""
+        full = self.full_widths
+        chosen = [int(width) for width in (full if widths is None else widths)]
+        if len(chosen) != len(full) or min(chosen) < 1:
+            raise UserError(f"{self.architecture} needs {len(full)} widths of at least 1: {chosen}")
+        try:
+            network: nn.Module = self._module.build(chosen, self.classes, **self.options)
+        except TypeError as error:
+            raise UserError(f"options of {self.architecture}: {error}") from error
+        return network
+
+    @cached_property
+    def channels(self) -> Channels:
+        return trace(self.build(), self.size, residual=self._module.RESIDUAL)
+
+    @property
+    def structure(self) -> Structure:
+        """Channel groups and operations at the deployment size."""
+        return self.channels.structure

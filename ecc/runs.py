@@ -1,0 +1,95 @@
+"""What every run leaves behind: files that are whole or absent, versions, hardware."""
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+PACKAGES = ("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scipy", "pandas")
+
+
+@contextmanager
+def temporary(path: str | Path) -> Iterator[Path]:
+    """A path to write to; renamed to `path` only when the block succeeds.
+
+    A killed run therefore leaves either the whole file or none.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with temporary(path) as draft:
+        draft.write_text(text)
+
+
+def write_json(path: str | Path, values: Any) -> None:
+    write_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
+    with temporary(path) as draft:
+        frame.to_csv(draft, index=False, lineterminator="\n")
+
+
+def record(seed: int, started: float) -> dict[str, Any]:
+    """What the metrics of every run hold; `started` is time.monotonic() at its begin.
+
+    The peak memory is that of the whole process so far.
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seed": seed,
+        "seconds": time.monotonic() - started,
+        "peak_memory_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def hardware() -> dict[str, str | int]:
+    """The machine in words. Asks torch for a GPU only where torch is already loaded."""
+    found: dict[str, str | int] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,136 @@
+"""What of a network decides its energy: channel groups, operations and their geometry.
+
+Plain data and NumPy, so that sampling and fitting need no network and no torch.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ecc.errors import UserError
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that exist or vanish together; `width` is the full width S."""
+
+    name: str
+    width: int
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A convolution or fully connected layer and the channel groups that it connects.
+
+    `reads` are indices of prunable groups (several after a concatenation), `fixed_in` the input
+    channels in no prunable group; `writes` is a prunable group, or None with `fixed_out` channels.
+    `columns` are the weight columns of one input channel (36 for AlexNet's first fully connected
+    layer, after 6x6 positions are flattened). Sizes are (height, width) for one image.
+    """
+
+    name: str
+    kind: str
+    reads: tuple[int, ...]
+    writes: int | None
+    fixed_in: int
+    fixed_out: int
+    columns: int
+    kernel: Pair
+    stride: Pair
+    in_size: Pair
+    out_size: Pair
+    groups: int
+    bias: bool
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A network at a deployment size, seen as prunable channel groups and operations."""
+
+    groups: tuple[Group, ...]
+    operations: tuple[Operation, ...]
+    image_channels: int
+    classes: int
+
+    @property
+    def full_widths(self) -> NDArray[np.int64]:
+        """Full widths S, (groups,)."""
+        return np.array([group.width for group in self.groups], dtype=np.int64)
+
+    @cached_property
+    def _sides(self) -> tuple[NDArray[np.float64], ...]:
+        shape = (len(self.operations), len(self.groups))
+        reads, writes = np.zeros(shape), np.zeros(shape)
+        for row, operation in enumerate(self.operations):
+            reads[row, list(operation.reads)] = 1
+            if operation.writes is not None:
+                writes[row, operation.writes] = 1
+        fixed = np.array([(op.fixed_in, op.fixed_out) for op in self.operations], dtype=float)
+        return reads, writes, fixed[:, 0], fixed[:, 1]
+
+    def widths_in(self, widths: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Input channels of every operation: widths (..., groups) to (..., operations)."""
+        reads, _, fixed, _ = self._sides
+        return self._widths(widths) @ reads.T + fixed
+
+    def widths_out(self, widths: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Output channels of every operation: widths (..., groups) to (..., operations)."""
+        _, writes, _, fixed = self._sides
+        return self._widths(widths) @ writes.T + fixed
+
+    def weights(self, widths: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Weights of every operation without biases: widths (..., groups) to (..., operations)."""
+        kernel = np.array([op.kernel[0] * op.kernel[1] * op.columns for op in self.operations])
+        grouped = np.array([op.groups for op in self.operations], dtype=float)
+        depthwise = np.array([op.kind == "depthwise" for op in self.operations])
+        reads = np.where(depthwise, 1.0, self.widths_in(widths) / grouped)
+        return kernel * reads * self.widths_out(widths)
+
+    def macs(self, widths: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Multiply-accumulates for one image: (..., groups) to (..., operations).
+
+        A transposed convolution multiplies every input position with the whole kernel.
+        """
+        positions = [
+            op.in_size if op.kind == "transposed" else op.out_size for op in self.operations
+        ]
+        macs: NDArray[np.float64] = self.weights(widths) * [
+            height * width for height, width in positions
+        ]
+        return macs
+
+    def _widths(self, widths: ArrayLike | None) -> NDArray[np.float64]:
+        return np.asarray(self.full_widths if widths is None else widths, dtype=np.float64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies the network that samples and energy models belong to."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises UserError where the text is not a structure."""
+        try:
+            values = json.loads(text)
+            return cls(
+                groups=tuple(Group(**group) for group in values["groups"]),
+                operations=tuple(Operation(**_tuples(op)) for op in values["operations"]),
+                image_channels=values["image_channels"],
+                classes=values["classes"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"not the structure of a network ({error}): trace it again") from error
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
