@@ -1,0 +1,276 @@
+"""ECC: compression as optimisation under an energy constraint (Yang, Zhu, Liu, CVPR 2019).
+
+    minimise loss(W)  subject to  phi(w_u) <= s_u for each channel group u,  E(s) <= B     (Eq. 2)
+
+solved by the paper's hybrid of ADMM and Adam (Section 3.3) on the augmented Lagrangian
+
+    loss(W) + sum_u rho1/2 [phi(w_u) - s_u]_+^2 + y_u (phi(w_u) - s_u)
+            + rho2/2 [E(s) - B]_+^2 + z (E(s) - B),     y >= 0, z >= 0.                      (Eq. 4)
+
+Energies are divided by the dense network's, and rho1 and rho2 are given relative to the scores of
+channels, so that one setting serves all networks, platforms and learning rates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ecc.errors import UserError
+from ecc.methods.problem import Compressed, Problem
+from ecc.training import train
+
+Floats = NDArray[np.float64]
+PACES = ("automatic", "fixed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`rho1`: penalty of a channel beyond s, in units of the score of its group's median channel.
+
+    `rho2`: penalty of energy over budget, in units of the median channel's price of a joule.
+    `pace` "automatic": E(s) falls linearly to the budget over the first `ramp` (a fraction) of the
+    iterations, no group faster than `trust` times as fast as all would have to; "fixed": the
+    paper's gradient step with rate `beta` and the gradient's norm clipped at `clip`.
+    """
+
+    rho1: float = 3.0
+    rho2: float = 1.0
+    pace: str = "automatic"
+    ramp: float = 0.9
+    trust: float = 4.0
+    beta: float = 3.0
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.pace not in PACES:
+            raise UserError(f"methods.ecc.pace '{self.pace}': known are {', '.join(PACES)}")
+
+
+def compress(problem: Problem, **settings: float | str) -> Compressed:
+    """Compresses until E(phi(W)) meets the budget, then trains on with the zeros fixed.
+
+    If the given iterations do not suffice (only at a fixed pace that is too slow), the channels of
+    smallest score are dropped at the end, so that the budget holds in any case.
+    """
+    model = problem.student()
+    solver = Solver(problem, model, Settings(**settings))  # type: ignore[arg-type]
+    history = train(
+        model,
+        problem.train,
+        problem.distillation(),
+        problem.training,
+        seed=problem.seed,
+        update=solver,
+        checkpoint=problem.checkpoint,
+        description="ecc",
+    )
+    keep = solver.finish()
+    return Compressed(model, keep, history, problem.training.iterations)
+
+
+class Solver:
+    """One iteration of Algorithm 1 after the gradient step: W's proximal operator, s, y, z."""
+
+    def __init__(self, problem: Problem, model: nn.Module, settings: Settings):
+        self.problem, self.model, self.settings = problem, model, settings
+        self.channels = problem.channels
+        self.full = problem.full_widths.astype(float)
+        self.lower = problem.smallest.astype(float)
+        self.dense_j = problem.joules(problem.full_widths)
+        self.budget = problem.budget_j / self.dense_j
+        self.s = self.full.copy()
+        self.y = np.zeros_like(self.s)
+        self.z = 0.0
+        self.phi = problem.full_widths
+        self.rho1, self.rho2 = np.zeros_like(self.s), 0.0  # set from the first scores
+        self.keep: list[Tensor] | None = None  # fixed zeros, once the budget is met
+
+    def __call__(self, iteration: int, optimizer: Optimizer) -> dict[str, float]:
+        if self.keep is not None:
+            self.channels.mask(self.model, self.keep)
+            return self._report(self.phi)
+        alpha = float(optimizer.param_groups[0]["lr"])
+        scores = channel_scores(self.problem, self.model, optimizer)
+        if iteration == 0:
+            self._scale(scores, alpha)
+        keep = []
+        for group, score in enumerate(scores):
+            self.y[group] = trim(self.y[group], score, self.s[group], alpha)
+            keep.append(
+                proximal_operator(score, self.s[group], self.y[group], self.rho1[group], alpha)
+                & (score > 0)
+            )
+        self.phi = np.array([kept.sum() for kept in keep])
+        masks = [torch.from_numpy(kept) for kept in keep]
+        self.channels.mask(self.model, masks)
+        if self.problem.joules(self.phi) <= self.problem.budget_j:
+            self.keep = masks
+            return self._report(self.phi)
+        self._update_bounds(iteration)
+        self.y = np.maximum(self.y + self.rho1 * (self.phi - np.floor(self.s)), 0)
+        self.z = max(self.z + self.rho2 * (self._energy(self.s) - self.budget), 0)
+        return self._report(self.phi)
+
+    def finish(self) -> list[Tensor]:
+        """The channels kept; where the budget is not met yet, drops the least until it is."""
+        if self.keep is None:
+            widths = np.maximum(np.floor(self.s), self.lower)
+            if self._energy(widths) > self.budget:
+                low, high = 0.0, 1.0  # bisect between the smallest widths and s
+                for _ in range(50):
+                    middle = (low + high) / 2
+                    between = np.floor(self.lower + middle * (self.s - self.lower))
+                    low, high = (
+                        (middle, high) if self._energy(between) <= self.budget else (low, middle)
+                    )
+                widths = np.floor(self.lower + low * (self.s - self.lower))
+            self.keep = self.channels.keep_largest(self.model, widths)
+            self.channels.mask(self.model, self.keep)
+        return self.keep
+
+    def state(self) -> dict[str, Tensor]:
+        state = {name: torch.from_numpy(getattr(self, name).copy()) for name in ("s", "y", "rho1")}
+        state["scalars"] = torch.tensor([self.z, self.rho2], dtype=torch.float64)
+        for group, kept in enumerate(self.keep or []):
+            state[f"keep.{group}"] = kept
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.s, self.y, self.rho1 = (state[name].numpy().copy() for name in ("s", "y", "rho1"))
+        self.z, self.rho2 = state["scalars"].tolist()
+        if "keep.0" in state:
+            self.keep = [state[f"keep.{group}"] for group in range(len(self.s))]
+            self.phi = np.array([int(kept.sum()) for kept in self.keep])
+
+    def _scale(self, scores: list[Floats], alpha: float) -> None:
+        medians = np.array([np.median(score) for score in scores]) / alpha
+        slope = self._gradient(self.s)
+        self.rho1 = self.settings.rho1 * medians
+        self.rho2 = self.settings.rho2 * float(np.median(medians[slope > 0] / slope[slope > 0]))
+
+    def _update_bounds(self, iteration: int) -> None:
+        """Lowers s (Eq. 10), after raising z so that E(s) must fall (Section 3.3.3)."""
+        slope = self._gradient(self.s)
+        over = max(self._energy(self.s) - self.budget, 0)
+        pull = self.rho1 * np.maximum(self.phi - self.s, 0) + self.y
+        g1 = self.rho2 * over * slope - pull
+        free = (self.s > self.lower) & (slope > 0)
+        if not free.any():
+            return
+        # epsilon is relative: beside a large y an absolute one would be lost to rounding.
+        prices = np.maximum(-g1[free], 0) * (1 + 1e-3) / slope[free]
+        self.z = max(self.z, float(prices.min()), 1e-3 * self.rho2)
+        if self.settings.pace == "fixed":
+            step = np.where(free, np.maximum(g1 + self.z * slope, 0), 0)
+            norm = float(np.linalg.norm(step))
+            step *= min(1.0, self.settings.clip / norm) if norm > 0 else 0.0
+            self.s = np.maximum(self.s - self.settings.beta * step, self.lower)
+        else:
+            self._follow_pace(iteration, g1, slope, free)
+
+    def _follow_pace(
+        self, iteration: int, g1: Floats, slope: Floats, free: NDArray[np.bool_]
+    ) -> None:
+        """The smallest z, and the step of s with it, for which E(s) is on schedule.
+
+        The sign of g1 + z g2 says which groups are worth narrowing at the price z; each moves by
+        at most the trust region, so that its dual y can tell in time what its channels are worth.
+        """
+        iterations = max(self.settings.ramp * self.problem.training.iterations, 1)
+        target = max(1 - (1 - self.budget) * (iteration + 1) / iterations, self.budget)
+        if self._energy(self.s) <= target:
+            return
+        region = np.where(free, self.settings.trust / iterations * self.full, 0)
+        order = np.argsort(np.where(free, -g1 / np.where(slope > 0, slope, 1), np.inf))
+        s = self.s.copy()
+        for group in order[: int(free.sum())]:
+            self.z = max(self.z, -g1[group] / slope[group])
+            narrowed = s.copy()
+            narrowed[group] = max(s[group] - region[group], self.lower[group])
+            if self._energy(narrowed) <= target:
+                s[group] = self._solve(s, group, narrowed[group], target)
+                break
+            s = narrowed
+        self.s = s
+
+    def _solve(self, s: Floats, group: int, narrowest: float, target: float) -> float:
+        """The width of one group, by bisection, for which E(s) meets the target."""
+        low, high = narrowest, float(s[group])
+        trial = s.copy()
+        for _ in range(30):
+            trial[group] = (low + high) / 2
+            low, high = (
+                (trial[group], high) if self._energy(trial) <= target else (low, trial[group])
+            )
+        return low
+
+    def _energy(self, widths: Floats) -> float:
+        return self.problem.joules(widths) / self.dense_j
+
+    def _gradient(self, widths: Floats) -> Floats:
+        return np.asarray(self.problem.energy.gradient(widths) / self.dense_j, dtype=float)
+
+    def _report(self, phi: NDArray[np.int64]) -> dict[str, float]:
+        report = {
+            "energy_j": self.problem.joules(phi),
+            "bound_energy_j": self.problem.joules(self.s),
+            "z": self.z,
+        }
+        report |= {f"s_{group}": value for group, value in enumerate(self.s.tolist())}
+        return report | {f"y_{group}": value for group, value in enumerate(self.y.tolist())}
+
+
+@torch.no_grad()
+def channel_scores(problem: Problem, model: nn.Module, optimizer: Optimizer) -> list[Floats]:
+    """a_i: sum over channel i of D w^2, with D Adam's diagonal (Section 3.3.1): (S,) a group.
+
+    D = sqrt(v) + epsilon of the step just taken, v corrected for its bias as in that step.
+    """
+    options = optimizer.param_groups[0]
+    decay, epsilon = options["betas"][1], options["eps"]
+
+    def weighted(weight: Tensor) -> Tensor:
+        state = optimizer.state[weight]
+        correction = 1 - decay ** float(state["step"])
+        diagonal: Tensor = state["exp_avg_sq"].sqrt().mul_(correction**-0.5).add_(epsilon)
+        return diagonal.mul_(weight).mul_(weight)
+
+    scores = problem.channels.scores(model, weighted)
+    return [score.double().cpu().numpy() for score in scores]
+
+
+def proximal_operator(
+    scores: Floats, s: float, y: float, rho1: float, alpha: float
+) -> NDArray[np.bool_]:
+    """Which channels survive, exactly (Algorithm 2): bool (S,).
+
+    Minimises sum of dropped scores / (2 alpha) + rho1/2 [k - s]_+^2 + y k over all choices of k
+    kept channels. Those of largest score are kept; the gain of keeping falls with the rank and its
+    price grows, so each channel is decided by its own rank.
+    """
+    order = np.argsort(-scores, kind="stable")
+    price = alpha * rank_penalty(np.arange(1, len(scores) + 1), s, rho1) + 2 * alpha * y
+    keep = np.empty(len(scores), dtype=bool)
+    keep[order] = scores[order] >= price
+    return keep
+
+
+def rank_penalty(rank: NDArray[np.int64], s: float, rho1: float) -> Floats:
+    """rho1 ([r - s]_+^2 - [r - 1 - s]_+^2): what the quadratic term charges for rank r."""
+    return np.asarray(rho1 * (np.maximum(rank - s, 0) ** 2 - np.maximum(rank - 1 - s, 0) ** 2))
+
+
+def trim(y: float, scores: Floats, s: float, alpha: float) -> float:
+    """y lowered until at least floor(s) channels survive the proximal operator (Section 3.3.3).
+
+    At rank floor(s) the quadratic term charges nothing, so y may be that channel's score / (2
+    alpha) at most.
+    """
+    rank = int(np.floor(s))
+    largest = np.partition(scores, len(scores) - rank)[len(scores) - rank]
+    # Rounded down by a hair, so that 2 alpha y never exceeds the score it was made from.
+    return min(y, float(largest) / (2 * alpha) * (1 - 1e-12))

@@ -1,0 +1,178 @@
+"""NetAdapt (Yang et al., ECCV 2018), with energy as the resource, as the ECC authors compare it.
+
+Each round lowers the target energy; every channel group alone is narrowed until the target is met,
+its network briefly trained and measured on hold-out images, and the best candidate goes on.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from ecc.errors import UserError
+from ecc.methods.problem import Compressed, FixedZeros, Problem
+from ecc.training import adam, evaluate, train
+
+SCHEDULES = ("geometric", "original")
+SELECTIONS = ("accuracy", "accuracy_per_energy")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`schedule` "geometric": R_i = decay R_(i-1), as the ECC authors; "original": R_i = R_(i-1) -
+    reduction dense decay^(i-1), as NetAdapt's. `selection`: highest hold-out accuracy, or smallest
+    loss of it per joule saved, as NetAdapt's code.
+    """
+
+    schedule: str = "geometric"
+    decay: float = 0.96
+    reduction: float = 0.025
+    selection: str = "accuracy"
+
+    def __post_init__(self) -> None:
+        for key, known in (("schedule", SCHEDULES), ("selection", SELECTIONS)):
+            if getattr(self, key) not in known:
+                value = getattr(self, key)
+                raise UserError(f"methods.netadapt.{key} '{value}': known are {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    group: int
+    model: nn.Module
+    optimizer: Adam
+    keep: list[Tensor]
+    widths: NDArray[np.int64]
+    accuracy: float
+    energy_j: float
+
+
+def compress(problem: Problem, **options: float | str) -> Compressed:
+    """Narrows one group a round until the budget is met.
+
+    The iterations are divided evenly over rounds x groups; what candidates that drop out leave
+    over trains the final network.
+    """
+    settings = Settings(**options)  # type: ignore[arg-type]
+    channels, device = problem.channels, problem.training.device
+    targets = list(_targets(problem, settings))
+    shares = _shares(problem.training.iterations, len(targets) * len(problem.full_widths))
+    model, widths = problem.student(), problem.full_widths
+    optimizer = adam(model, problem.training)
+    keep = channels.keep_largest(model, widths)
+    accuracy = evaluate(model, problem.holdout, device=device)
+    rows = []
+    for number, target in enumerate(targets):
+        while (energy_j := problem.joules(widths)) > target:
+            candidates = (
+                _candidate(problem, model, optimizer, group, narrowed, next(shares, 0), number)
+                for group, narrowed in _proposals(problem, widths, target)
+            )
+            best = max(candidates, key=partial(_score, settings, accuracy, energy_j))
+            model, optimizer, keep = best.model, best.optimizer, best.keep
+            widths, accuracy = best.widths, best.accuracy
+            rows.append(
+                {
+                    "round": number,
+                    "group": best.group,
+                    "energy_j": best.energy_j,
+                    "holdout_accuracy": accuracy,
+                }
+            )
+    _train_masked(problem, model, optimizer, keep, sum(shares), len(targets))
+    return Compressed(model, keep, pd.DataFrame(rows), problem.training.iterations)
+
+
+def _targets(problem: Problem, settings: Settings) -> Iterator[float]:
+    """Target energies in joules, one a round; the last is the budget."""
+    dense = target = problem.joules(problem.full_widths)
+    round_number = 0
+    while target > problem.budget_j:
+        if settings.schedule == "geometric":
+            target *= settings.decay
+        else:
+            step = settings.reduction * dense * settings.decay**round_number
+            # The steps sum to a finite reach; a floor keeps every budget within it.
+            target -= max(step, 1e-3 * dense)
+        target = max(target, problem.budget_j)
+        round_number += 1
+        yield target
+
+
+def _shares(iterations: int, candidates: int) -> Iterator[int]:
+    """Whole iterations for each candidate that add up to all of them."""
+    for index in range(candidates):
+        yield (index + 1) * iterations // candidates - index * iterations // candidates
+
+
+def _proposals(
+    problem: Problem, widths: NDArray[np.int64], target: float
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """Each group alone narrowed just enough for the target.
+
+    Groups that cannot reach it are left out, as published; where none can, each that is not at
+    its smallest width is proposed there, and the round takes another step.
+    """
+    reaching, smallest = [], []
+    for group, (width, bound) in enumerate(zip(widths, problem.smallest, strict=True)):
+        if width == bound:
+            continue
+        trials = np.repeat(widths[None], width - bound, axis=0)
+        trials[:, group] = np.arange(bound, width)
+        smallest.append((group, trials[0]))
+        inside = np.flatnonzero(problem.energy.energy(trials) <= target)
+        if len(inside):
+            reaching.append((group, trials[inside[-1]]))
+    return reaching or smallest
+
+
+def _candidate(
+    problem: Problem,
+    model: nn.Module,
+    optimizer: Adam,
+    group: int,
+    widths: NDArray[np.int64],
+    iterations: int,
+    round_number: int,
+) -> _Candidate:
+    # Copied together: Adam's moments are carried on, or its first steps would all be full ones.
+    candidate, moments = copy.deepcopy((model, optimizer))
+    keep = problem.channels.keep_largest(candidate, widths)
+    _train_masked(problem, candidate, moments, keep, iterations, round_number)
+    accuracy = evaluate(candidate, problem.holdout, device=problem.training.device)
+    return _Candidate(group, candidate, moments, keep, widths, accuracy, problem.joules(widths))
+
+
+def _train_masked(
+    problem: Problem,
+    model: nn.Module,
+    optimizer: Adam,
+    keep: list[Tensor],
+    iterations: int,
+    round_number: int,
+) -> None:
+    mask = FixedZeros(problem.channels, model, keep)
+    if iterations:
+        train(
+            model,
+            problem.train,
+            problem.distillation(),
+            replace(problem.training, iterations=iterations),
+            # All candidates of a round see the same batches.
+            seed=problem.seed + 7919 * (round_number + 1),
+            optimizer=optimizer,
+            update=mask,
+            description=f"netadapt round {round_number}",
+        )
+
+
+def _score(settings: Settings, accuracy: float, energy_j: float, candidate: _Candidate) -> float:
+    if settings.selection == "accuracy":
+        return candidate.accuracy
+    return (candidate.accuracy - accuracy) / (energy_j - candidate.energy_j)

@@ -1,0 +1,336 @@
+"""The one training loop: dense training, every method's updates, fine-tuning.
+
+Batch, augmentation and dropout of iteration i depend on the seed and i alone, so a training that
+resumes from a checkpoint ends exactly as one that was never interrupted.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam, Optimizer
+from tqdm import tqdm
+
+from ecc import runs
+from ecc.channels import is_depthwise
+from ecc.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+class Split(Protocol):
+    """Images of one split: what training and evaluation need of a dataset."""
+
+    classes: int
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, batch_size: int, seed: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Endless shuffled, augmented batches, the first being number `start`."""
+
+    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, in a fixed order, not augmented."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; weight decay spares depthwise kernels, as in the ECC paper.
+
+    `schedule`: "constant", "cosine" (decay to zero) or "onecycle" (linear rise over the first
+    tenth, then cosine decay). `checkpoint_every` iterations a checkpoint is written, if one is
+    asked for. `device`: "auto" takes a GPU where there is one.
+    """
+
+    iterations: int
+    batch_size: int = 128
+    learning_rate: float = 1e-5
+    weight_decay: float = 1e-4
+    schedule: str = "constant"
+    dropout: bool = False
+    channels_last: bool = True
+    device: str = "auto"
+    checkpoint_every: int = 1000
+
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class Update(Protocol):
+    """A method's own update of the weights, called after each step of the optimizer."""
+
+    def __call__(self, iteration: int, optimizer: Optimizer) -> dict[str, float]:
+        """Returns what the history should hold of this iteration."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, besides weights and optimizer."""
+
+    def restore(self, state: dict[str, Tensor]) -> None: ...
+
+
+def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the logits."""
+    return functional.cross_entropy(model(images), labels)
+
+
+class Distillation:
+    """0.5 MSE of the logits to the teacher's + 0.5 cross-entropy (ECC, Section 4.1).
+
+    The teacher is the dense network in evaluation mode.
+    """
+
+    def __init__(self, teacher: nn.Module):
+        self.teacher = teacher.eval()
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = self.teacher(images)
+        logits = model(images)
+        return 0.5 * functional.mse_loss(logits, target) + 0.5 * functional.cross_entropy(
+            logits, labels
+        )
+
+
+def device_of(name: str) -> torch.device:
+    """The torch device of a setting; raises UserError where it is absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device '{name}' cannot be used ({reason}): set auto or cpu") from error
+    return device
+
+
+def train(
+    model: nn.Module,
+    split: Split,
+    loss: Loss,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    optimizer: Optimizer | None = None,
+    update: Update | None = None,
+    checkpoint: Path | None = None,
+    description: str = "training",
+) -> pd.DataFrame:
+    """Trains `model` in place; returns the history, one row an iteration.
+
+    `optimizer` (fresh Adam by default) is one of this model that carries its moments on.
+    With `checkpoint`, a run that was killed resumes from there; one that belongs to other
+    settings is not used. The file is removed at the end.
+    Raises UserError where the loss is not finite or the checkpoint is broken.
+    """
+    memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
+    device = device_of(settings.device)
+    model.to(device).to(memory_format=memory_format)
+    optimizer = adam(model, settings) if optimizer is None else optimizer
+    history: list[dict[str, float]] = []
+    run = _Run(model, optimizer, update, history, _fingerprint(model, settings, seed))
+    if checkpoint is not None and checkpoint.exists():
+        run.restore(checkpoint)
+    batches = split.batches(settings.batch_size, seed, start=len(history))
+    progress = _Progress(len(history), settings.iterations, description)
+    for iteration in range(len(history), settings.iterations):
+        # One seed an iteration: a resumed run draws the same augmentation and dropout.
+        torch.manual_seed(seed * 1_000_003 + iteration)
+        images, labels = next(batches)
+        images = images.to(device, memory_format=memory_format, non_blocking=True)
+        labels = labels.to(device, non_blocking=True)
+        model.train()
+        if not settings.dropout:
+            _silence_dropout(model)
+        learning_rate = settings.learning_rate * schedule(settings, iteration)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(model, images, labels)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        row = {"iteration": float(iteration), "loss": value.item(), "learning_rate": learning_rate}
+        if not math.isfinite(row["loss"]):
+            raise UserError(
+                f"{description}: the loss is {row['loss']} at iteration {iteration}; "
+                f"lower learning_rate ({settings.learning_rate})"
+            )
+        history.append(row | (update(iteration, optimizer) if update else {}))
+        progress.step(row["loss"])
+        if checkpoint is not None and (iteration + 1) % settings.checkpoint_every == 0:
+            run.save(checkpoint)
+    progress.close()
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return pd.DataFrame(history).astype({"iteration": int}) if history else pd.DataFrame()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, batch_size: int = 256, device: str = "auto") -> float:
+    """Top-1 accuracy, a fraction, of `model` over the whole split."""
+    target = device_of(device)
+    model.to(target).eval()
+    correct = total = 0
+    for images, labels in split.ordered(batch_size):
+        predicted = model(images.to(target, non_blocking=True)).argmax(dim=1).cpu()
+        correct += int((predicted == labels.cpu()).sum())
+        total += len(labels)
+    return correct / total
+
+
+def adam(model: nn.Module, settings: TrainingSettings) -> Adam:
+    """Adam with default betas; depthwise kernels are spared from weight decay."""
+    spared = {id(m.weight) for m in model.modules() if is_depthwise(m)}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if id(p) not in spared]},
+        {"params": [p for p in parameters if id(p) in spared], "weight_decay": 0.0},
+    ]
+    return Adam(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def schedule(settings: TrainingSettings, iteration: int) -> float:
+    """Factor of the learning rate at an iteration."""
+    done = iteration / settings.iterations
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    if settings.schedule == "onecycle":
+        rise = 0.1
+        falling = 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+        return (iteration + 1) / (rise * settings.iterations + 1) if done < rise else falling
+    raise UserError(f"schedule '{settings.schedule}': known are constant, cosine, onecycle")
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Writes the state of `model` as safetensors."""
+    with runs.temporary(path) as draft:
+        save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, draft)
+
+
+def load_weights(path: Path, model: nn.Module) -> nn.Module:
+    """Fills `model` from safetensors; raises UserError for a broken file or another network."""
+    tensors, _ = _read(path)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path} belongs to another network: {reason}") from error
+    return model
+
+
+class _Run:
+    """The state of a training run, as it goes into a checkpoint and comes back."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        update: Update | None,
+        history: list[dict[str, float]],
+        fingerprint: str,
+    ):
+        self.model, self.optimizer, self.update = model, optimizer, update
+        self.history, self.fingerprint = history, fingerprint
+
+    def save(self, path: Path) -> None:
+        state = self.optimizer.state_dict()["state"]
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"optimizer.{i}.{k}": v for i, entry in state.items() for k, v in entry.items()}
+        if self.update is not None:
+            tensors |= {f"update.{k}": v for k, v in self.update.state().items()}
+        metadata = {"history": json.dumps(self.history), "fingerprint": self.fingerprint}
+        with runs.temporary(path) as draft:
+            save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, draft, metadata)
+
+    def restore(self, path: Path) -> None:
+        tensors, metadata = _read(path)
+        if metadata.get("fingerprint") != self.fingerprint:
+            logger.warning("%s belongs to other settings: training starts anew", path)
+            return
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "update": {}}
+        for key, tensor in tensors.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = tensor
+        self.model.load_state_dict(parts["model"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in parts["optimizer"].items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if self.update is not None:
+            self.update.restore(parts["update"])
+        self.history.extend(json.loads(metadata["history"]))
+        logger.info("resumed from %s at iteration %d", path, len(self.history))
+
+
+class _Progress:
+    """A bar on a terminal, ten plain lines where there is none."""
+
+    def __init__(self, start: int, total: int, description: str):
+        self.bar = tqdm(initial=start, total=total, desc=description, disable=None, leave=False)
+        self.done, self.total, self.description = start, total, description
+        self.begun = time.monotonic()
+
+    def step(self, loss: float) -> None:
+        self.done += 1
+        if not self.bar.disable:
+            self.bar.update()
+            self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        elif self.done % max(1, self.total // 10) == 0:
+            seconds = time.monotonic() - self.begun
+            logger.info(
+                "%s: %d/%d, loss %.3f, %.0f s",
+                self.description,
+                self.done,
+                self.total,
+                loss,
+                seconds,
+            )
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def _silence_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+
+
+def _fingerprint(model: nn.Module, settings: TrainingSettings, seed: int) -> str:
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    relevant: dict[str, Any] = asdict(settings)
+    for key in ("device", "checkpoint_every"):
+        relevant.pop(key)
+    return json.dumps([shapes, relevant, seed], sort_keys=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is truncated or not a safetensors file ({reason}): delete it and run again"
+        ) from error
