@@ -1,0 +1,1 @@
+"""What is shown: tables (`tables`) and figures (`figures`) made from the files that runs leave."""

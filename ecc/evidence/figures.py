@@ -1,0 +1,232 @@
+"""The figures, in the paper's numbering, each from tidy tables.
+
+`titles` maps every platform to its printed name, which says where it is emulated
+(`ecc.evidence.names.platform_title`).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from ecc.errors import UserError
+from ecc.evidence import names, style
+from ecc.evidence.plan import FIGURES, Plan, shown_platforms
+from ecc.evidence.tables import comparison
+
+Tables = Mapping[str, pd.DataFrame]
+Titles = Mapping[str, str]
+FORMS = {"bilinear_chain": "chain form", "bilinear_graph": "graph form"}
+LINES = (("-", (0, (5, 1.5))), (":", (0, (2, 1.5))))  # Adam and NNLS, of each form
+STAGE_NAMES = {
+    "before_finetuning": "before fine-tuning",
+    "after_finetuning": "after fine-tuning",
+}
+
+
+def draw(number: int, tables: Tables, titles: Titles) -> Figure:
+    """Figure `number` of the paper (2 to 11).
+
+    `tables` are those of `ecc.evidence.tables` by name: accuracy_at_budget, widths,
+    energy_model_errors, energy_model_history; a figure reads only the ones that it needs.
+    Raises UserError where they hold nothing for this figure.
+    """
+    plan = FIGURES[number]
+    with style.theme():
+        figure = KINDS[plan.kind](tables, titles, plan)
+    if figure is None:
+        subjects = " or ".join(plan.subjects)
+        raise UserError(f"figure {number} has no data: the run has no results for {subjects}")
+    return figure
+
+
+def error_history(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
+    """Relative test error of the bilinear model along Adam's iterations (Figures 2 and 9).
+
+    The optimum by non-negative least squares is a dashed line of the same colour.
+    """
+    history, errors = tables["energy_model_history"], tables["energy_model_errors"]
+    history = history[(history["fit"] == "adam") & (history["iteration"] > 0)]
+    shown = _panels_of(history[history["model"].isin(FORMS)], plan.subjects, "network")
+    if not shown:
+        return None
+    figure, axes = style.panels([_title(key, titles) for key in shown])
+    marks = zip(FORMS.items(), style.marks(list(FORMS)).values(), LINES, strict=True)
+    forms = [(model, label, mark["color"], lines) for (model, label), mark, lines in marks]
+    drawn = []
+    for one, ((network, platform), frame) in zip(axes, shown.items(), strict=True):
+        best = errors[(errors["network"] == network) & (errors["platform"] == platform)]
+        best = best[best["fit"] == "nnls"].set_index("model")["relative_test_error"]
+        for model, label, colour, (line, dashes) in forms:
+            run = frame[frame["model"] == model]
+            x, y = run["iteration"], run["relative_test_error"]
+            if len(run):
+                one.plot(x, y, color=colour, ls=line, lw=1.6, label=f"{label}, Adam")
+            if model in best:
+                one.axhline(best[model], color=colour, ls=dashes, lw=1, label=f"{label}, NNLS")
+            drawn += [*y, *best[best.index == model]]
+        one.set(xscale="log", xlabel="iteration of Adam")
+    _label_rows(axes, "relative test error")
+    if max(drawn) > 4 * min(drawn):  # a narrow range would have no labels on a logarithmic axis
+        for one in axes:
+            _logarithmic(one)
+    style.legend(figure, axes)
+    return figure
+
+
+def hidden_layers(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
+    """Relative test error against hidden layers after the features of the chain (Figures 3, 10)."""
+    errors = tables["energy_model_errors"]
+    errors = errors[errors["fit"] == "adam"]
+    layers = {"bilinear_chain": 0, "mlp1": 1, "mlp2": 2, "mlp3": 3}
+    errors = errors[errors["model"].isin(layers) & errors["network"].isin(plan.subjects)]
+    errors = errors.assign(layers=errors["model"].map(layers)).sort_values("layers")
+    networks = [network for network in plan.subjects if (errors["network"] == network).any()]
+    if not networks:
+        return None
+    figure, axes = style.panels([names.name(network) for network in networks])
+    marks = style.marks(list(titles), first="jetson_tx2")
+    for one, network in zip(axes, networks, strict=True):
+        for platform, frame in errors[errors["network"] == network].groupby("platform"):
+            mark = marks[platform]
+            one.plot("layers", "relative_test_error", data=frame, label=titles[platform], **mark)
+        one.set(xlabel="hidden layers (0: bilinear)", xlim=(-0.3, 3.3), xticks=range(4))
+        one.margins(y=0.1)
+        one.set_ylim(bottom=0)
+    _label_rows(axes, "relative test error")
+    style.legend(figure, axes)
+    return figure
+
+
+def accuracy(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
+    """Accuracy against the energy budget, all methods, one panel a platform (Figures 4, 5, 7, 8).
+
+    Points are means over seeds, bars their minimum and maximum; a line is the dense accuracy.
+    """
+    runs = tables["accuracy_at_budget"]
+    methods = sorted(runs["method"].unique())  # of all experiments, so that figures share marks
+    shown = _panels_of(runs, plan.subjects, "experiment")
+    if not shown:
+        return None
+    figure, axes = style.panels([_dense_title(key, f, titles) for key, f in shown.items()])
+    for one, frame in zip(axes, shown.values(), strict=True):
+        spread = comparison(frame)
+        spread = spread[spread["stage"] == plan.stage]
+        unit, scale = style.energy_unit(frame["dense_energy_j"])
+        for rank, (method, mark) in enumerate(style.marks(methods).items()):
+            points = spread[spread["method"] == method].sort_values("budget_j")
+            if len(points):
+                one.errorbar(
+                    points["budget_j"] * scale,
+                    points["mean"],
+                    yerr=[points["mean"] - points["min"], points["max"] - points["mean"]],
+                    label=names.name(method),
+                    zorder=4 - rank / 20,
+                    capsize=2,
+                    elinewidth=0.8,
+                    **mark,
+                )
+        one.axhline(frame["dense_accuracy"].mean(), color="black", lw=0.9, label="dense", zorder=2)
+        one.set_xlabel(f"energy budget ({unit})")
+        one.xaxis.set_major_locator(MaxNLocator(6))
+        one.margins(x=0.08)
+    _label_rows(axes, f"accuracy {STAGE_NAMES[plan.stage]}")
+    style.legend(figure, axes)
+    return figure
+
+
+def kept_widths(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
+    """Share of channels that ECC keeps, by channel group, one line a budget (Figures 6 and 11).
+
+    Lines are means over seeds, bands their minimum and maximum.
+    """
+    widths = tables["widths"]
+    widths = widths[widths["method"] == "ecc"].assign(kept=widths["width"] / widths["full_width"])
+    run = ["experiment", "platform", "budget_fraction", "seed"]
+    widths["position"] = widths.groupby(run).cumcount() + 1
+    shown = {
+        (subject, platform): frame
+        for (subject, platform), frame in _panels_of(widths, plan.subjects, "experiment").items()
+        if platform in shown_platforms(plan, _platforms(widths, subject))
+    }
+    if not shown:
+        return None
+    figure, axes = style.panels([_title(key, titles) for key in shown])
+    most = 0
+    for one, frame in zip(axes, shown.values(), strict=True):
+        budgets = sorted(frame["budget_fraction"].unique(), reverse=True)
+        for budget, mark in zip(budgets, style.ramp(len(budgets)), strict=True):
+            kept = frame[frame["budget_fraction"] == budget].groupby("position")["kept"]
+            place = np.array(sorted(kept.groups))
+            size = 3.5 if len(place) <= 20 else 2.2
+            one.plot(place, kept.mean(), label=f"{budget:.3g}", markersize=size, **mark)
+            one.fill_between(place, kept.min(), kept.max(), color=mark["color"], alpha=0.15, lw=0)
+        one.set(xlabel="channel group, in forward order", ylim=(0, 1.05))
+        one.set_xlim(0.5, frame["position"].max() + 0.5)
+        one.xaxis.set_major_locator(MaxNLocator(min(14, frame["position"].max()), integer=True))
+        one.legend(
+            title="budget / dense energy",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+            ncols=min(4, len(budgets)),
+            frameon=False,
+            handlelength=2.4,
+            columnspacing=0.9,
+            handletextpad=0.4,
+        )
+        most = max(most, len(budgets))
+    style.make_room(figure, len(axes[::2]) * (1 + -(-most // 4)))
+    _label_rows(axes, "width / full width")
+    return figure
+
+
+KINDS: dict[str, Callable[[Tables, Titles, Plan], Figure | None]] = {
+    "error_history": error_history,
+    "hidden_layers": hidden_layers,
+    "accuracy": accuracy,
+    "kept_widths": kept_widths,
+}
+
+
+def _panels_of(
+    frame: pd.DataFrame, subjects: Iterable[str], column: str
+) -> dict[tuple[str, str], pd.DataFrame]:
+    """Parts of a table by (subject, platform), subjects in the given order."""
+    parts = dict(list(frame.groupby([column, "platform"])))
+    return {key: parts[key] for subject in subjects for key in parts if key[0] == subject}
+
+
+def _platforms(frame: pd.DataFrame, experiment: str) -> list[str]:
+    return list(frame.loc[frame["experiment"] == experiment, "platform"].unique())
+
+
+def _title(key: tuple[str, str], titles: Titles) -> str:
+    subject, platform = key
+    return f"{names.name(subject)}, {titles[platform]}"
+
+
+def _dense_title(key: tuple[str, str], frame: pd.DataFrame, titles: Titles) -> str:
+    energy_j = frame["dense_energy_j"].mean()
+    unit, scale = style.energy_unit([energy_j])
+    dense = f"dense: {frame['dense_accuracy'].mean():.3f} at {energy_j * scale:.3g} {unit}"
+    return f"{_title(key, titles)}\n{dense}"
+
+
+def _label_rows(axes: list[Axes], label: str) -> None:
+    for one in axes[::2]:
+        one.set_ylabel(label)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Labels 0.03 and 0.1 in place of powers of ten."""
+
+    def text(value: float, _: Any) -> str:
+        return f"{value:g}" if f"{value:e}"[0] in "13" else ""
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(text))
+    axes.yaxis.set_minor_formatter(FuncFormatter(text))

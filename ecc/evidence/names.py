@@ -1,0 +1,27 @@
+"""Printed names of methods, networks and platforms. Standard library only: rules ask for them."""
+
+NAMES = {
+    "ecc": "ECC",
+    "netadapt": "NetAdapt",
+    "uniform": "uniform width",
+    "amc": "AMC",
+    "eap": "EAP",
+    "lcp": "LcP",
+    "alexnet": "AlexNet",
+    "mobilenet": "MobileNet",
+    "erfnet": "ERFNet",
+    "gtx1080ti": "GTX 1080 Ti",
+    "jetson_tx2": "Jetson TX2",
+    "eyeriss": "Eyeriss",
+    "published_tx2": "Jetson TX2 (published model)",
+}
+
+
+def name(key: str) -> str:
+    """The printed name of a method, network or platform; an unknown one is its own name."""
+    return NAMES.get(key, key)
+
+
+def platform_title(platform: str, emulated: bool) -> str:
+    """The printed name of a platform, which says where it is emulated."""
+    return f"emulated {name(platform)}" if emulated else name(platform)

@@ -1,0 +1,122 @@
+"""How figures look: sizes, marks that are told apart in grey, files of the same bytes."""
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ecc.runs import temporary
+
+COLUMN_IN, PAGE_IN, ROW_IN, ENTRY_IN = 3.35, 6.9, 2.2, 0.17
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1, 1)),
+    (0, (5, 1, 1, 1)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (8, 2)),
+    (0, (1, 2.5)),
+    (0, (8, 1, 2, 1)),
+    (0, (2, 2)),
+    (0, (4, 4)),
+)
+# The light colours of the palette come last: thin lines in them are hard to see on white.
+COLOURS = (0, 1, 2, 3, 4, 5, 7, 9, 6, 8)
+
+
+def theme() -> AbstractContextManager[None]:
+    """Settings in which a figure must be made and saved."""
+    sizes = dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 8.0)
+    sizes |= dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7.5)
+    lines = {"lines.linewidth": 1.2, "lines.markersize": 4.5, "axes.linewidth": 0.7}
+    ticks = {f"{axis}tick.{part}": 0.6 for axis in "xy" for part in ("major.width", "minor.width")}
+    ticks |= {"xtick.major.size": 3, "ytick.major.size": 3, "xtick.minor.size": 2}
+    files = {"pdf.fonttype": 42, "savefig.dpi": 300, "svg.hashsalt": "ecc"}
+    base = {key: mpl.rcParamsDefault[key] for key in mpl.rcParams if "backend" not in key}
+    grid = sns.axes_style("whitegrid", {"xtick.bottom": True, "grid.color": "0.9"})
+    settings: Any = {**base, **grid, **sizes, **lines, **ticks, **files}
+    context: AbstractContextManager[None] = mpl.rc_context(settings)
+    return context
+
+
+def panels(titles: Sequence[str], share_y: bool = True) -> tuple[Figure, list[Axes]]:
+    """One panel a title: alone at column width, else two abreast at page width."""
+    columns = min(len(titles), 2)
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=((COLUMN_IN, PAGE_IN)[columns - 1], rows * ROW_IN))
+    figure.set_layout_engine("constrained", w_pad=0.06)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=share_y).ravel()
+    for axes, title in zip(grid, titles, strict=False):
+        axes.set_title(title)
+    for axes in grid[len(titles) :]:
+        axes.remove()
+    return figure, list(grid[: len(titles)])
+
+
+def legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend below all panels, every label once, in as many columns as fit."""
+    entries: dict[str, Any] = {}
+    for one in axes:
+        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    longest = max(map(len, entries))
+    columns = min(len(entries), max(1, int(figure.get_figwidth() * 16 / (longest + 7))))
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        handlelength=2.8,
+    )
+    make_room(figure, -(-len(entries) // columns))
+
+
+def make_room(figure: Figure, entries: int) -> None:
+    """Lengthens a figure by some rows of a legend, so that the panels keep their height."""
+    figure.set_figheight(figure.get_figheight() + ENTRY_IN * entries)
+
+
+def marks(keys: Collection[str], first: str = "ecc") -> dict[str, dict[str, Any]]:
+    """Colour, marker and line style of each key: `first` in front, the others in their order."""
+    ordered = sorted(keys, key=lambda key: key != first)
+    palette = sns.color_palette("colorblind", 10)
+    return {
+        key: {
+            "color": palette[COLOURS[i % len(COLOURS)]],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": DASHES[i % len(DASHES)],
+        }
+        for i, key in enumerate(ordered)
+    }
+
+
+def ramp(count: int) -> list[dict[str, Any]]:
+    """Marks for an ordered quantity, from dark to light."""
+    palette = sns.color_palette("viridis", count + 1)[:count] if count > 1 else ["black"]
+    return [
+        {"color": palette[i], "marker": MARKERS[i % 10], "linestyle": DASHES[i % 10]}
+        for i in range(count)
+    ]
+
+
+def energy_unit(energies_j: Iterable[float]) -> tuple[str, float]:
+    """Millijoules below one joule, else joules: the unit and what joules are multiplied with."""
+    return ("mJ", 1e3) if max(energies_j) < 1 else ("J", 1.0)
+
+
+def save(figure: Figure, *paths: str | Path) -> None:
+    """Writes PNG (300 dpi) or PDF by suffix, without dates: the same figure has the same bytes."""
+    none = {
+        ".png": {"Software": None},
+        ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    for path in map(Path, paths):
+        with temporary(path) as draft, theme():
+            figure.savefig(draft, format=path.suffix[1:], metadata=none[path.suffix])

@@ -1,0 +1,233 @@
+"""Tidy tables from the files that runs leave: sorted, and the same bytes from the same files.
+
+Floats are rounded to 8 significant digits, beyond what is measured and short of what a different
+order of summation changes.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ecc.errors import UserError
+
+ACCURACY = [
+    *("experiment", "network", "dataset", "platform", "method", "budget_fraction", "budget_j"),
+    *("seed", "dense_energy_j", "dense_accuracy", "accuracy_before_finetuning", "accuracy"),
+    *("modelled_energy_j", "measured_energy_j", "within_budget", "iterations"),
+]
+ERRORS = [
+    *("platform", "network", "model", "fit", "relative_test_error"),
+    *("train_samples", "test_samples"),
+]
+HISTORY = ["platform", "network", "model", "fit", "iteration", "relative_test_error"]
+ANCHORS = ["platform", "network", "published_j", "ours_j", "relative_difference"]
+WIDTHS = [
+    *("experiment", "network", "platform", "method", "budget_fraction", "seed"),
+    *("group", "width", "full_width"),
+]
+COMPARISON = [
+    *("experiment", "platform", "budget_fraction", "budget_j", "stage", "method", "seeds"),
+    *("mean", "std", "min", "max", "minus_ecc"),
+]
+TIMINGS = ["what", "seconds", "peak_memory_mb", "hardware"]
+STAGES = {
+    "before_finetuning": "accuracy_before_finetuning",
+    "after_finetuning": "accuracy",
+}
+RUN = ["experiment", "network", "platform", "method", "budget_fraction", "seed"]
+NOT_REPRODUCIBLE = "(wall clock, not reproducible)"
+
+Paths = Iterable[str | Path]
+
+
+def accuracy_at_budget(metrics: Paths) -> pd.DataFrame:
+    """One row a run, from the metrics.json of fine-tuned networks.
+
+    Raises UserError for a run that is missing, there twice, or without a finite number.
+    """
+    return _tidy(pd.DataFrame(_runs(metrics)), ACCURACY, RUN)
+
+
+def widths(metrics: Paths) -> pd.DataFrame:
+    """One row a run and channel group; the groups of a run stay in forward order."""
+    rows = [{**run, **_group(group)} for run in _runs(metrics) for group in run["groups"]]
+    return _tidy(pd.DataFrame(rows, columns=WIDTHS), WIDTHS, RUN)
+
+
+def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Methods at every budget before and after fine-tuning, from `accuracy_at_budget`.
+
+    Mean, sample standard deviation (none for one seed), minimum and maximum over the seeds;
+    `minus_ecc` is the mean less ECC's at the same budget (none where ECC did not run).
+    """
+    where = ["experiment", "platform", "budget_fraction", "budget_j", "stage"]
+    long = accuracies.rename(columns={column: stage for stage, column in STAGES.items()}).melt(
+        [*where[:-1], "method"], list(STAGES), "stage", "value"
+    )
+    spread = long.groupby([*where, "method"])["value"].agg(
+        seeds="count", mean="mean", std="std", min="min", max="max"
+    )
+    frame = spread.reset_index()
+    ecc = frame[frame["method"] == "ecc"].set_index(where)["mean"].rename("ecc")
+    frame = frame.join(ecc, on=where)
+    frame["minus_ecc"] = frame["mean"] - frame["ecc"]
+    return _tidy(frame, COMPARISON, [*where, "method"])
+
+
+def energy_model_errors(errors: Paths) -> pd.DataFrame:
+    """Relative test errors of all energy models, from their errors.csv."""
+    return _gather(errors, ERRORS, ["platform", "network", "model", "fit"])
+
+
+def energy_model_history(history: Paths) -> pd.DataFrame:
+    """Relative test errors along the iterations of all fits, from their history.csv."""
+    return _gather(history, HISTORY, ["platform", "network", "model", "fit", "iteration"])
+
+
+def energy_anchors(published: str | Path, dense: Paths) -> pd.DataFrame:
+    """Published dense energies against ours, for the networks that have a published one.
+
+    `published` is paper_values.csv, `dense` the dense.json of platforms and networks.
+    """
+    values = _csv(published, ["source", "experiment", "network", "platform", "quantity", "value"])
+    values = values[(values["source"] == "ECC") & (values["experiment"] == "dense")]
+    values = values[values["quantity"] == "energy"].rename(columns={"value": "published_j"})
+    keys = ["platform", "network"]
+    ours = pd.DataFrame([_json(path, [*keys, "dense_energy_j"]) for path in dense])
+    frame = ours.reindex(columns=[*keys, "dense_energy_j"]).merge(values, on=keys)
+    frame = frame.rename(columns={"dense_energy_j": "ours_j"})
+    frame["relative_difference"] = frame["ours_j"] / frame["published_j"] - 1
+    return _tidy(frame, ANCHORS, keys)
+
+
+def timings(metrics: Paths, stages: pd.DataFrame) -> pd.DataFrame:
+    """Seconds and memory, which no second run repeats, and each row says so.
+
+    `metrics` as above; `stages` has rows of other jobs, with the same columns. The peak memory is
+    that of the whole process that a run was part of.
+    """
+    rows = [
+        {
+            "what": f"{stage} {_name(run)}",
+            "seconds": run["timings"][f"{stage}_seconds"],
+            "peak_memory_mb": run["timings"]["peak_memory_mb"],
+            "hardware": in_words(run["hardware"]),
+        }
+        for run in _runs(metrics)
+        for stage in ("compression", "finetuning")
+    ]
+    frame = pd.concat([pd.DataFrame(rows, columns=TIMINGS), stages], ignore_index=True)
+    frame["what"] = frame["what"] + f" {NOT_REPRODUCIBLE}"
+    return _tidy(frame, TIMINGS, ["what"])
+
+
+def in_words(hardware: Mapping[str, Any]) -> str:
+    return "; ".join(f"{key}: {hardware[key]}" for key in hardware)
+
+
+def _runs(paths: Paths) -> list[dict[str, Any]]:
+    """Checked metrics of all runs: finite numbers, none twice, every method with every seed."""
+    extra = ["budget", "groups", "timings", "hardware"]
+    runs: dict[tuple[Any, ...], Path] = {}
+    found = []
+    for path in map(Path, paths):
+        run = _json(path, [*ACCURACY, *extra])
+        key = tuple(run[column] for column in RUN)
+        if key in runs:
+            raise UserError(f"{path} is the same run as {runs[key]}: remove one of the two")
+        runs[key] = path
+        found.append(run)
+    if not found:
+        raise UserError("no metrics.json was given: name at least one experiment in the config")
+    _refuse_gaps(found)
+    return found
+
+
+def _refuse_gaps(runs: list[dict[str, Any]]) -> None:
+    budgets: dict[str, set[tuple[str, int]]] = {}
+    for run in runs:
+        budgets.setdefault(_budget(run), set()).add((run["method"], run["seed"]))
+    for budget, there in sorted(budgets.items()):
+        methods, seeds = ({pair[side] for pair in there} for side in (0, 1))
+        for method, seed in sorted(set(product(methods, seeds)) - there):
+            raise UserError(
+                f"{budget}/{method}/seed{seed}/metrics.json is missing while other methods have "
+                "this seed: run the workflow for it"
+            )
+
+
+def _budget(run: dict[str, Any]) -> str:
+    return f"{run['experiment']}/{run['platform']}/{run['budget']}"
+
+
+def _name(run: dict[str, Any]) -> str:
+    return f"{_budget(run)}/{run['method']}/seed{run['seed']}"
+
+
+def _group(group: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "group": group["name"],
+        "width": int(group["width"]),
+        "full_width": int(group["full_width"]),
+    }
+
+
+def _json(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
+    try:
+        values = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run the workflow so that it is made") from None
+    except ValueError:
+        raise UserError(f"{path} is not whole: delete it and run the workflow again") from None
+    for key in keys:
+        if key not in values:
+            raise UserError(f"{path} has no {key}: delete it and run the workflow again")
+        if values[key] is None or (
+            isinstance(values[key], float) and not math.isfinite(values[key])
+        ):
+            raise UserError(
+                f"{path}: {key} is not a finite number: delete it and run that job again"
+            )
+    return dict(values)
+
+
+def _csv(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run the workflow so that it is made") from None
+    except ValueError:
+        raise UserError(f"{path} is not a table: delete it and run the workflow again") from None
+    absent = [column for column in columns if column not in frame]
+    if absent:
+        raise UserError(f"{path} has no column {absent[0]}: delete it and run the workflow again")
+    return frame
+
+
+def _gather(paths: Paths, columns: list[str], keys: list[str]) -> pd.DataFrame:
+    frames = []
+    for path in paths:
+        frame = _csv(path, columns)[columns]
+        if frame.isna().to_numpy().any():
+            raise UserError(f"{path} has an empty or NaN value: delete it and fit again")
+        frames.append(frame.assign(path=str(path)))
+    if not frames:
+        raise UserError("no errors of energy models were given: name a network under energy")
+    frame = pd.concat(frames, ignore_index=True)
+    twice = frame[frame.duplicated(keys)]
+    if len(twice):
+        raise UserError(f"{twice['path'].iloc[0]} repeats a row for the same {', '.join(keys)}")
+    return _tidy(frame, columns, keys)
+
+
+def _tidy(frame: pd.DataFrame, columns: list[str], keys: list[str]) -> pd.DataFrame:
+    """The columns in order, rows sorted by the keys (stable), floats to 8 significant digits."""
+    frame = frame.sort_values(keys, kind="stable", ignore_index=True)[columns]
+    floats = frame.select_dtypes("float").columns
+    frame[floats] = frame[floats].map(lambda value: float(f"{value:.8g}"))
+    return frame

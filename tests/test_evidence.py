@@ -1,0 +1,410 @@
+"""Tables and figures from fabricated runs: what they must hold whatever the numbers are."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from ecc.errors import UserError
+from ecc.evidence import figures, names, plan, style, tables
+
+TITLES = {
+    "gtx1080ti": names.platform_title("gtx1080ti", True),
+    "jetson_tx2": names.platform_title("jetson_tx2", True),
+}
+FULL = {
+    "mobilenet": [32, 64, 128, 128, 256, 256, *[512] * 6, 1024, 1024],
+    "alexnet": [64, 192, 384, 256, 256, 4096, 4096],
+    "erfnet": [64] * 15 + [128] * 24 + [64] * 6 + [16] * 6,
+}
+DENSE_J = {
+    ("mobilenet", "gtx1080ti"): 0.2877,
+    ("mobilenet", "jetson_tx2"): 0.0487,
+    ("alexnet", "gtx1080ti"): 0.2339,
+    ("alexnet", "jetson_tx2"): 0.0498,
+    ("erfnet", "gtx1080ti"): 1.9708,
+    ("erfnet", "jetson_tx2"): 1.3213,
+}
+
+
+def write_runs(
+    folder: Path,
+    experiments=("mobilenet", "alexnet"),
+    platforms=("gtx1080ti", "jetson_tx2"),
+    budgets=(0.4, 0.5, 0.65, 0.8),
+    methods=("ecc", "netadapt", "uniform"),
+    seeds=(0, 1, 2),
+) -> list[Path]:
+    """Fabricated metrics.json, one a run, in the layout of results/finetuned."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for name, platform, budget, method, seed in product(
+        experiments, platforms, budgets, methods, seeds
+    ):
+        dense_j, rank = DENSE_J[name, platform], methods.index(method)
+        drop = (1 - budget) ** 2 * (0.3 + 0.25 * rank)
+        widths = [max(1, int(S * budget * rng.uniform(0.6, 1.2))) for S in FULL[name]]
+        run = {
+            "experiment": name,
+            "network": f"{name}_embedded",
+            "dataset": "fractals",
+            "platform": platform,
+            "platform_emulated": True,
+            "method": method,
+            "budget": f"dense-{budget}",
+            "budget_fraction": budget,
+            "budget_j": budget * dense_j,
+            "seed": seed,
+            "dense_energy_j": dense_j,
+            "dense_accuracy": 0.86,
+            "accuracy_before_finetuning": max(0.02, 0.86 - 3 * drop + rng.normal(0, 0.02)),
+            "accuracy": 0.86 - drop + rng.normal(0, 0.01),
+            "modelled_energy_j": 0.99 * budget * dense_j,
+            "measured_energy_j": 0.995 * budget * dense_j,
+            "within_budget": True,
+            "iterations": 900,
+            "groups": [
+                {"name": f"layer.{i}", "width": min(s, S), "full_width": S}
+                for i, (s, S) in enumerate(zip(widths, FULL[name], strict=True))
+            ],
+            "timings": {
+                "compression_seconds": 10.0,
+                "finetuning_seconds": 5.0,
+                "peak_memory_mb": 900.0,
+            },
+            "hardware": {"processor": "fabricated", "cores": 2},
+        }
+        path = folder / name / platform / run["budget"] / method / f"seed{seed}" / "metrics.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(run))
+        paths.append(path)
+    return paths
+
+
+def write_models(folder: Path, keys=tuple(DENSE_J), graph=True) -> tuple[list[Path], list[Path]]:
+    """Fabricated errors.csv and history.csv, one a platform and network."""
+    iterations = np.unique(np.geomspace(1, 10000, 200).astype(int))
+    errors, histories = [], []
+    models = ["bilinear_chain", *(["bilinear_graph"] if graph else []), "mlp1", "mlp2", "mlp3"]
+    for row, (network, platform) in enumerate(keys):
+        where = {"platform": platform, "network": network}
+        final = {m: 0.02 + 0.01 * i * (row % 3) for i, m in enumerate(models)}
+        rows = [
+            {**where, "model": m, "fit": "adam", "relative_test_error": final[m]} for m in models
+        ]
+        rows += [
+            {**where, "model": m, "fit": "nnls", "relative_test_error": 0.7 * final[m]}
+            for m in models
+            if m.startswith("bilinear")
+        ]
+        frame = pd.DataFrame(rows).assign(train_samples=8000, test_samples=2000)
+        history = [
+            {**where, "model": m, "fit": "adam", "iteration": i, "relative_test_error": error}
+            for m in models
+            for i, error in zip(iterations, final[m] + 0.9 * np.exp(-iterations / 400), strict=True)
+        ]
+        place = folder / platform / network
+        place.mkdir(parents=True)
+        errors.append(place / "errors.csv")
+        histories.append(place / "history.csv")
+        frame.to_csv(errors[-1], index=False)
+        pd.DataFrame(history).to_csv(histories[-1], index=False)
+    return errors, histories
+
+
+def gather(runs, errors, histories) -> dict[str, pd.DataFrame]:
+    return {
+        "accuracy_at_budget": tables.accuracy_at_budget(runs),
+        "widths": tables.widths(runs),
+        "energy_model_errors": tables.energy_model_errors(errors),
+        "energy_model_history": tables.energy_model_history(histories),
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> list[Path]:
+    return write_runs(tmp_path_factory.mktemp("finetuned"))
+
+
+@pytest.fixture(scope="module")
+def evidence(runs, tmp_path_factory) -> dict[str, pd.DataFrame]:
+    return gather(runs, *write_models(tmp_path_factory.mktemp("energy_models")))
+
+
+def edit(path: Path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+# Tables
+
+
+def test_tables_do_not_depend_on_the_order_of_files(runs):
+    shuffled = random.Random(0).sample(runs, len(runs))
+    for table in (tables.accuracy_at_budget, tables.widths):
+        assert table(runs).to_csv() == table(shuffled).to_csv()
+
+
+def test_columns_and_sorting_are_those_that_others_rely_on(runs):
+    frame = tables.accuracy_at_budget(runs)
+    columns = """
+        experiment network dataset platform method budget_fraction budget_j seed dense_energy_j
+        dense_accuracy accuracy_before_finetuning accuracy modelled_energy_j measured_energy_j
+        within_budget iterations
+    """
+    assert list(frame) == columns.split()
+    assert len(frame) == len(runs)
+    assert frame[tables.RUN].apply(tuple, axis=1).is_monotonic_increasing
+
+
+def test_groups_stay_in_forward_order(tmp_path):
+    (path,) = write_runs(tmp_path, ["mobilenet"], ["jetson_tx2"], [0.5], ["ecc"], [0])
+    frame = tables.widths([path])
+    assert list(frame["group"]) == [f"layer.{i}" for i in range(14)]
+    assert list(frame["full_width"]) == FULL["mobilenet"]
+
+
+def test_spread_is_that_of_the_seeds(runs):
+    frame = tables.accuracy_at_budget(runs)
+    spread = tables.comparison(frame)
+    assert len(spread) == len(runs) / 3 * 2
+    row = spread.iloc[5]
+    same = frame.set_index(["experiment", "platform", "budget_fraction", "method"]).loc[
+        (row["experiment"], row["platform"], row["budget_fraction"], row["method"])
+    ][tables.STAGES[row["stage"]]]
+    assert row["seeds"] == 3
+    np.testing.assert_allclose(
+        row[["mean", "std", "min", "max"]].astype(float),
+        [same.mean(), same.std(ddof=1), same.min(), same.max()],
+        rtol=1e-7,
+    )
+
+
+def test_difference_to_ecc_is_zero_for_ecc_and_empty_without_it(runs):
+    frame = tables.accuracy_at_budget(runs)
+    spread = tables.comparison(frame)
+    assert (spread.loc[spread["method"] == "ecc", "minus_ecc"] == 0).all()
+    assert (spread.loc[spread["method"] == "uniform", "minus_ecc"] < 0).all()
+    assert tables.comparison(frame[frame["method"] != "ecc"])["minus_ecc"].isna().all()
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    paths = write_runs(tmp_path, ["mobilenet"], ["jetson_tx2"], [0.5], ["ecc"], [0])
+    assert tables.comparison(tables.accuracy_at_budget(paths))["std"].isna().all()
+
+
+def test_missing_run_is_named(tmp_path):
+    paths = write_runs(tmp_path, ["mobilenet"], ["jetson_tx2"], [0.5])
+    where = "mobilenet/jetson_tx2/dense-0.5/netadapt/seed1/metrics.json"
+    absent = tmp_path / where
+    with pytest.raises(UserError, match=where):
+        tables.accuracy_at_budget([path for path in paths if path != absent])
+    absent.unlink()
+    with pytest.raises(UserError, match=str(absent)):
+        tables.accuracy_at_budget(paths)
+
+
+def test_run_given_twice_is_named(runs):
+    with pytest.raises(UserError, match=str(runs[3])):
+        tables.accuracy_at_budget([*runs, runs[3]])
+
+
+@pytest.mark.parametrize("value", [float("nan"), None])
+def test_accuracy_that_is_no_number_is_named(tmp_path, value):
+    (path,) = write_runs(tmp_path, ["mobilenet"], ["jetson_tx2"], [0.5], ["ecc"], [0])
+    edit(path, accuracy=value)
+    with pytest.raises(UserError, match=f"{path}: accuracy"):
+        tables.accuracy_at_budget([path])
+
+
+def test_truncated_metrics_are_named(tmp_path):
+    (path,) = write_runs(tmp_path, ["mobilenet"], ["jetson_tx2"], [0.5], ["ecc"], [0])
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(UserError, match=str(path)):
+        tables.widths([path])
+
+
+def test_errors_of_energy_models_are_gathered_once_each(tmp_path):
+    errors, histories = write_models(tmp_path)
+    frame = tables.energy_model_errors(errors)
+    assert list(frame) == tables.ERRORS
+    assert frame.equals(tables.energy_model_errors(errors[::-1]))
+    with pytest.raises(UserError, match=str(errors[1])):
+        tables.energy_model_errors([*errors, errors[1]])
+    text = histories[0].read_text()
+    histories[0].write_text(text.rstrip().rsplit(",", 1)[0] + ",\n")
+    with pytest.raises(UserError, match=str(histories[0])):
+        tables.energy_model_history(histories)
+
+
+def test_anchors_compare_what_was_published(tmp_path):
+    published = tmp_path / "paper_values.csv"
+    published.write_text(
+        "source,experiment,network,platform,method,quantity,unit,value,note\n"
+        "ECC,dense,alexnet,jetson_tx2,dense,energy,J,0.0498,\n"
+        "ECC,dense,alexnet,jetson_tx2,dense,top1,fraction,0.566,\n"
+    )
+    dense = []
+    for network in ("alexnet", "alexnet_embedded"):
+        dense.append(tmp_path / f"{network}.json")
+        values = {"platform": "jetson_tx2", "network": network, "dense_energy_j": 0.0498 * 1.01}
+        dense[-1].write_text(json.dumps(values))
+    frame = tables.energy_anchors(published, dense)
+    assert list(frame) == tables.ANCHORS
+    assert list(frame["network"]) == ["alexnet"]
+    np.testing.assert_allclose(frame["relative_difference"], 0.01, rtol=1e-6)
+    assert list(tables.energy_anchors(published, dense[1:])) == tables.ANCHORS
+
+
+def test_timings_say_that_they_are_not_reproducible(runs):
+    stages = pd.DataFrame({"what": ["fit of bilinear_chain"], "seconds": [1.5]})
+    frame = tables.timings(runs, stages)
+    assert list(frame) == ["what", "seconds", "peak_memory_mb", "hardware"]
+    assert len(frame) == 2 * len(runs) + 1
+    assert frame["what"].str.endswith("(wall clock, not reproducible)").all()
+
+
+# Figures
+
+
+@pytest.mark.parametrize("number", plan.FIGURES)
+def test_every_figure_says_what_is_emulated_and_has_units(evidence, number):
+    figure = figures.draw(number, evidence, TITLES)
+    words = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+    assert any("emulated" in text for text in words)
+    assert all(axes.get_xlabel() for axes in figure.axes)
+    if plan.FIGURES[number].kind == "accuracy":
+        assert all(axes.get_xlabel().endswith("(mJ)") for axes in figure.axes)
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 6, 7])
+def test_figures_of_one_platform_budget_and_seed(tmp_path, number):
+    small = gather(
+        write_runs(tmp_path / "runs", ["mobilenet"], ["jetson_tx2"], [0.5], ["ecc"], [0]),
+        *write_models(tmp_path / "models", [("mobilenet", "jetson_tx2")], graph=False),
+    )
+    path = tmp_path / "figure.png"
+    style.save(figures.draw(number, small, TITLES), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_figure_without_data_is_refused(evidence):
+    runs = evidence["accuracy_at_budget"]
+    only = {**evidence, "accuracy_at_budget": runs[runs["experiment"] == "mobilenet"]}
+    with pytest.raises(UserError, match="figure 5"):
+        figures.draw(5, only, TITLES)
+
+
+def test_points_and_bars_are_mean_and_range_over_seeds(evidence):
+    figure = figures.draw(4, evidence, TITLES)
+    axes = next(one for one in figure.axes if "Jetson" in one.get_title())
+    bars = next(c for c in axes.containers if c.get_label() == "ECC")
+    runs = evidence["accuracy_at_budget"].query(
+        "experiment == 'mobilenet' and platform == 'jetson_tx2' and method == 'ecc'"
+    )
+    seeds = runs.groupby("budget_j")["accuracy"]
+    np.testing.assert_allclose(
+        bars[0].get_xdata().astype(float), 1e3 * np.array(sorted(seeds.groups))
+    )
+    np.testing.assert_allclose(bars[0].get_ydata().astype(float), seeds.mean(), rtol=1e-6)
+    ends = np.array([np.asarray(segment, float)[:, 1] for segment in bars[2][0].get_segments()])
+    np.testing.assert_allclose(ends, np.stack([seeds.min(), seeds.max()], axis=1), rtol=1e-6)
+
+
+def test_methods_and_budgets_differ_in_marker_and_line():
+    for marks in (style.marks([str(i) for i in range(8)]).values(), style.ramp(8)):
+        assert len({mark["marker"] for mark in marks}) == 8
+        assert len({str(mark["linestyle"]) for mark in marks}) == 8
+    assert list(style.marks(["amc", "ecc", "uniform"])) == ["ecc", "amc", "uniform"]
+
+
+DRAW = """
+import sys, pandas as pd
+from ecc.evidence import figures, style
+accuracies = pd.read_csv(sys.argv[1])
+titles = {name: name for name in accuracies["platform"]}
+figure = figures.draw(4, {"accuracy_at_budget": accuracies}, titles)
+style.save(figure, sys.argv[2], sys.argv[3])
+assert "torch" not in sys.modules
+"""
+
+
+def test_figures_have_the_same_bytes_in_every_process(evidence, tmp_path):
+    source = tmp_path / "accuracies.csv"
+    evidence["accuracy_at_budget"].to_csv(source, index=False)
+    for seed in ("1", "2"):
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                DRAW,
+                source,
+                tmp_path / f"{seed}.png",
+                tmp_path / f"{seed}.pdf",
+            ],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+        )
+    for suffix in ("png", "pdf"):
+        one, two = (tmp_path / f"{seed}.{suffix}" for seed in ("1", "2"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_available_figures_are_those_that_have_data():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    energy, experiments = config["energy"], config["experiments"]
+    assert plan.available(energy, experiments) == list(range(2, 12))
+    one = [{**experiments[0], "platforms": ["jetson_tx2"]}]
+    assert plan.available({**energy, "networks": ["mobilenet"]}, one) == [2, 3, 4, 6, 7]
+    assert plan.available(energy, [{**one[0], "methods": ["uniform"]}]) == [2, 3, 4, 7, 9, 10]
+    solved = [model for model in energy["models"] if model["fit"] == "nnls"]
+    assert plan.available({**energy, "models": solved}, [{**one[0], "name": "other"}]) == []
+
+
+# Captions
+
+ROOT = Path(__file__).parents[1]
+CAPTIONS = ROOT / "docs/report"
+SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def render(caption: Path, settings: dict) -> str:
+    """As Snakemake's report does it, but an unknown key or a fault in the markup is an error."""
+    jinja2 = pytest.importorskip("jinja2")
+    publish_parts = pytest.importorskip("docutils.core").publish_parts
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    snakemake = {"config": settings, "params": {"titles": TITLES}}
+    text = environment.from_string(caption.read_text()).render(snakemake=snakemake)
+    publish_parts(text, writer_name="html", settings_overrides={"halt_level": 2})
+    return text
+
+
+def test_every_figure_and_table_has_a_caption():
+    named = {caption.stem for caption in CAPTIONS.glob("*.rst")}
+    shown = {f"figure_{number:02}" for number in plan.FIGURES}
+    functions = {"accuracy_at_budget", "widths", "comparison", "timings"}
+    functions |= {"energy_model_errors", "energy_model_history", "energy_anchors"}
+    assert named == shown | functions | {"workflow"}
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # as Snakemake calls docutils
+@pytest.mark.parametrize("caption", sorted(CAPTIONS.glob("*.rst")), ids=lambda path: path.stem)
+def test_captions_state_the_settings_of_the_run(caption):
+    text = render(caption, SETTINGS)
+    if caption.stem.startswith("figure"):
+        assert "emulated Jetson TX2" in text
+    for number, name in {4: "mobilenet", 5: "alexnet", 7: "mobilenet", 8: "alexnet"}.items():
+        if caption.stem == f"figure_{number:02}":
+            experiment = next(e for e in SETTINGS["experiments"] if e["name"] == name)
+            assert f"{experiment['compression']['iterations']} iterations for compression" in text
+            assert f"{len(experiment['seeds'])} seed(s)" in text
+            assert experiment["dataset"] in text
