@@ -57,8 +57,8 @@ class Reader:
 class Channels:
     """The prunable channel groups of a network, for any model of the same architecture."""
 
-    def __init__(self, structure: Structure, readers: Sequence[Sequence[Reader]]):
-        self.structure = structure
+    def __init__(self, structure: Structure, readers: Sequence[Sequence[Reader]], size: Pair):
+        self.structure, self.size = structure, size
         self.readers = tuple(tuple(group) for group in readers)
 
     def scores(self, model: nn.Module, of: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -119,7 +119,7 @@ class Channels:
         Raises UserError if a group would lose all its channels.
         """
         slimmed = copy.deepcopy(model)
-        graph = _dependencies(slimmed, self._example_size())
+        graph = _dependencies(slimmed, self.size, self.structure.image_channels)
         for group, kept in zip(self.structure.groups, keep, strict=True):
             dropped = torch.nonzero(~kept.cpu()).flatten().tolist()
             if len(dropped) == group.width:
@@ -130,9 +130,6 @@ class Channels:
         for parameter in slimmed.parameters():
             parameter.grad = None
         return slimmed
-
-    def _example_size(self) -> Pair:
-        return self.structure.operations[0].in_size
 
 
 def widths_of(keep: Sequence[Tensor]) -> NDArray[np.int64]:
@@ -153,6 +150,8 @@ def trace(
     model = copy.deepcopy(model).to("meta").eval()
     names = {module: name for name, module in model.named_modules()}
     geometry = _geometry(model, size, image_channels)
+    if not geometry:
+        raise UserError("nothing to prune: the network has no convolution or fully connected layer")
     order = {names[layer]: position for position, layer in enumerate(geometry)}
     graph = _dependencies(model, size, image_channels)
     groups: list[Group] = []
@@ -173,7 +172,8 @@ def trace(
         raise UserError("nothing to prune: no layer's channels are read by another layer alone")
     operations = _operations(geometry, names, readers, writes)
     classes = _width(list(geometry)[-1])
-    return Channels(Structure(tuple(groups), operations, image_channels, classes), readers)
+    structure = Structure(tuple(groups), operations, image_channels, classes)
+    return Channels(structure, readers, size)
 
 
 @dataclass
@@ -276,25 +276,36 @@ def _geometry(model: nn.Module, size: Pair, image_channels: int) -> dict[Layer, 
         with torch.no_grad():
             model(torch.empty(1, image_channels, *size, device="meta"))
     except Exception as error:
-        raise UserError(f"the network cannot be traced at {size[0]}x{size[1]}: {error}") from error
+        raise _untraceable(size, error) from error
     finally:
         for handle in handles:
             handle.remove()
     return found
 
 
-def _dependencies(model: nn.Module, size: Pair, image_channels: int = 3) -> Any:
+def _dependencies(model: nn.Module, size: Pair, image_channels: int) -> Any:
     device = next(model.parameters()).device
     example = torch.empty(1, image_channels, *size, device=device)
     training = model.training
+    # Autograd sees an operation in place on a single channel as one on a view, and loses the layer.
+    in_place = [module for module in model.modules() if getattr(module, "inplace", False)]
+    for module in in_place:
+        module.inplace = False  # type: ignore[assignment]
     try:
         with torch.enable_grad():
             graph = torch_pruning.DependencyGraph().build_dependency(model.eval(), example)
     except Exception as error:
-        raise UserError(f"the network cannot be traced at {size[0]}x{size[1]}: {error}") from error
+        raise _untraceable(size, error) from error
     finally:
         model.train(training)
+        for module in in_place:
+            module.inplace = True  # type: ignore[assignment]
     return graph
+
+
+def _untraceable(size: Pair, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"the network cannot be traced at {size[0]}x{size[1]}: {reason}")
 
 
 def _size(tensor: Tensor) -> Pair:

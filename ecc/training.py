@@ -4,6 +4,7 @@ Batch, augmentation and dropout of iteration i depend on the seed and i alone, s
 resumes from a checkpoint ends exactly as one that was never interrupted.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -69,7 +70,10 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 class Update(Protocol):
-    """A method's own update of the weights, called after each step of the optimizer."""
+    """A method's own update of the weights, called after each step of the optimizer.
+
+    Its `repr` names the settings that decide what it does: a checkpoint of others is not used.
+    """
 
     def __call__(self, iteration: int, optimizer: Optimizer) -> dict[str, float]:
         """Returns what the history should hold of this iteration."""
@@ -140,9 +144,11 @@ def train(
     model.to(device).to(memory_format=memory_format)
     optimizer = adam(model, settings) if optimizer is None else optimizer
     history: list[dict[str, float]] = []
-    run = _Run(model, optimizer, update, history, _fingerprint(model, settings, seed))
-    if checkpoint is not None and checkpoint.exists():
-        run.restore(checkpoint)
+    run = _Run(model, optimizer, update, history)
+    if checkpoint is not None:
+        run.fingerprint = _fingerprint(model, split, settings, seed, update)
+        if checkpoint.exists():
+            run.restore(checkpoint)
     batches = split.batches(settings.batch_size, seed, start=len(history))
     progress = _Progress(len(history), settings.iterations, description)
     for iteration in range(len(history), settings.iterations):
@@ -246,10 +252,9 @@ class _Run:
         optimizer: Optimizer,
         update: Update | None,
         history: list[dict[str, float]],
-        fingerprint: str,
     ):
         self.model, self.optimizer, self.update = model, optimizer, update
-        self.history, self.fingerprint = history, fingerprint
+        self.history, self.fingerprint = history, ""
 
     def save(self, path: Path) -> None:
         state = self.optimizer.state_dict()["state"]
@@ -257,7 +262,11 @@ class _Run:
         tensors |= {f"optimizer.{i}.{k}": v for i, entry in state.items() for k, v in entry.items()}
         if self.update is not None:
             tensors |= {f"update.{k}": v for k, v in self.update.state().items()}
-        metadata = {"history": json.dumps(self.history), "fingerprint": self.fingerprint}
+        # The history is a tensor too: the header of a safetensors file may not grow without end.
+        columns = list(self.history[0]) if self.history else []
+        rows = [[row[column] for column in columns] for row in self.history]
+        tensors["history."] = torch.tensor(rows, dtype=torch.float64)
+        metadata = {"columns": json.dumps(columns), "fingerprint": self.fingerprint}
         with runs.temporary(path) as draft:
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, draft, metadata)
 
@@ -266,46 +275,51 @@ class _Run:
         if metadata.get("fingerprint") != self.fingerprint:
             logger.warning("%s belongs to other settings: training starts anew", path)
             return
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "update": {}}
+        parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             part, name = key.split(".", 1)
-            parts[part][name] = tensor
+            parts.setdefault(part, {})[name] = tensor
         self.model.load_state_dict(parts["model"])
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in parts["optimizer"].items():
             index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = tensor
+            state.setdefault(int(index), {})[name] = self._laid_out(int(index), tensor)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         if self.update is not None:
-            self.update.restore(parts["update"])
-        self.history.extend(json.loads(metadata["history"]))
+            self.update.restore(parts.get("update", {}))
+        columns = json.loads(metadata["columns"])
+        for row in parts["history"][""].tolist():
+            self.history.append(dict(zip(columns, row, strict=True)))
         logger.info("resumed from %s at iteration %d", path, len(self.history))
+
+    def _laid_out(self, index: int, tensor: Tensor) -> Tensor:
+        """A moment in its parameter's memory format: fused Adam walks through both side by side."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if tensor.dim() == 0:
+            return tensor
+        return torch.empty_like(parameters[index]).copy_(tensor)
 
 
 class _Progress:
-    """A bar on a terminal, ten plain lines where there is none."""
+    """A bar on a terminal; a plain line now and then where there is none."""
+
+    SECONDS = 10.0
 
     def __init__(self, start: int, total: int, description: str):
         self.bar = tqdm(initial=start, total=total, desc=description, disable=None, leave=False)
         self.done, self.total, self.description = start, total, description
-        self.begun = time.monotonic()
+        self.begun = self.said = time.monotonic()
 
     def step(self, loss: float) -> None:
         self.done += 1
         if not self.bar.disable:
             self.bar.update()
             self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        elif self.done % max(1, self.total // 10) == 0:
-            seconds = time.monotonic() - self.begun
-            logger.info(
-                "%s: %d/%d, loss %.3f, %.0f s",
-                self.description,
-                self.done,
-                self.total,
-                loss,
-                seconds,
-            )
+        elif (now := time.monotonic()) - self.said >= self.SECONDS:
+            self.said = now
+            progress = f"{self.done}/{self.total}, loss {loss:.3f}, {now - self.begun:.0f} s"
+            logger.info("%s: %s", self.description, progress)
 
     def close(self) -> None:
         self.bar.close()
@@ -317,12 +331,18 @@ def _silence_dropout(model: nn.Module) -> None:
             module.eval()
 
 
-def _fingerprint(model: nn.Module, settings: TrainingSettings, seed: int) -> str:
-    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+def _fingerprint(
+    model: nn.Module, split: Split, settings: TrainingSettings, seed: int, update: Update | None
+) -> str:
+    """Of everything that decides a training: a checkpoint of another one must not be used."""
     relevant: dict[str, Any] = asdict(settings)
     for key in ("device", "checkpoint_every"):
         relevant.pop(key)
-    return json.dumps([shapes, relevant, seed], sort_keys=True)
+    given = hashlib.sha256(repr((relevant, seed, len(split), repr(update))).encode())
+    for name, tensor in model.state_dict().items():
+        given.update(name.encode())
+        given.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return given.hexdigest()
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

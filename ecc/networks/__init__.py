@@ -64,7 +64,7 @@ class Network:
             raise UserError(f"{self.architecture} needs {len(full)} widths of at least 1: {chosen}")
         try:
             network: nn.Module = self._module.build(chosen, self.classes, **self.options)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise UserError(f"options of {self.architecture}: {error}") from error
         return network
 
