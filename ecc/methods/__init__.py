@@ -4,17 +4,20 @@ A method sees the dense network, an energy model and training data; never a plat
 validation images.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields
+from types import ModuleType
 from typing import Any
 
 from ecc.errors import UserError
 from ecc.methods import ecc, netadapt, uniform
 from ecc.methods.problem import Compressed, Problem
 
-METHODS: dict[str, Callable[..., Compressed]] = {
-    "ecc": ecc.compress,
-    "netadapt": netadapt.compress,
-    "uniform": uniform.compress,
+# A method's module has its `Settings` and `compress(problem, settings)`.
+METHODS: dict[str, ModuleType] = {
+    "ecc": ecc,
+    "netadapt": netadapt,
+    "uniform": uniform,
 }
 
 __all__ = ["METHODS", "Compressed", "Problem", "compress"]
@@ -27,8 +30,13 @@ def compress(method: str, problem: Problem, settings: Mapping[str, Any]) -> Comp
     """
     if method not in METHODS:
         raise UserError(f"unknown method '{method}': known are {', '.join(METHODS)}")
+    module = METHODS[method]
+    known = [field.name for field in fields(module.Settings)]
+    if unknown := sorted(set(settings) - set(known)):
+        names = ", ".join(known) or "none"
+        raise UserError(f"methods.{method}.{unknown[0]} is unknown: known here are {names}")
     problem.check()
-    result = METHODS[method](problem, **settings)
+    result: Compressed = module.compress(problem, module.Settings(**settings))
     energy_j = float(problem.energy.energy(result.widths))
     if energy_j > problem.budget_j:
         raise RuntimeError(f"{method} ended at {energy_j} J, over its budget {problem.budget_j} J")

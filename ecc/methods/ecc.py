@@ -40,7 +40,7 @@ class Settings:
     rho1: float = 3.0
     rho2: float = 1.0
     pace: str = "automatic"
-    ramp: float = 0.9
+    ramp: float = 0.7
     trust: float = 4.0
     beta: float = 3.0
     clip: float = 1.0
@@ -50,14 +50,14 @@ class Settings:
             raise UserError(f"methods.ecc.pace '{self.pace}': known are {', '.join(PACES)}")
 
 
-def compress(problem: Problem, **settings: float | str) -> Compressed:
+def compress(problem: Problem, settings: Settings) -> Compressed:
     """Compresses until E(phi(W)) meets the budget, then trains on with the zeros fixed.
 
     If the given iterations do not suffice (only at a fixed pace that is too slow), the channels of
     smallest score are dropped at the end, so that the budget holds in any case.
     """
     model = problem.student()
-    solver = Solver(problem, model, Settings(**settings))  # type: ignore[arg-type]
+    solver = Solver(problem, model, settings)
     history = train(
         model,
         problem.train,
@@ -114,6 +114,11 @@ class Solver:
         self.y = np.maximum(self.y + self.rho1 * (self.phi - np.floor(self.s)), 0)
         self.z = max(self.z + self.rho2 * (self._energy(self.s) - self.budget), 0)
         return self._report(self.phi)
+
+    def __repr__(self) -> str:
+        prices = self.problem.energy.gradient(self.full).tolist()
+        bounds = self.problem.budget_j, self.dense_j, self.lower.tolist()
+        return f"ECC({self.settings}, {bounds}, {prices})"
 
     def finish(self) -> list[Tensor]:
         """The channels kept; where the budget is not met yet, drops the least until it is."""

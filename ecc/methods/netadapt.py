@@ -53,13 +53,12 @@ class _Candidate:
     energy_j: float
 
 
-def compress(problem: Problem, **options: float | str) -> Compressed:
+def compress(problem: Problem, settings: Settings) -> Compressed:
     """Narrows one group a round until the budget is met.
 
     The iterations are divided evenly over rounds x groups; what candidates that drop out leave
     over trains the final network.
     """
-    settings = Settings(**options)  # type: ignore[arg-type]
     channels, device = problem.channels, problem.training.device
     targets = list(_targets(problem, settings))
     shares = _shares(problem.training.iterations, len(targets) * len(problem.full_widths))

@@ -106,6 +106,9 @@ class FixedZeros:
         self.channels.mask(self.model, self.keep)
         return {}
 
+    def __repr__(self) -> str:
+        return f"FixedZeros({widths_of(self.keep).tolist()})"
+
     def state(self) -> dict[str, Tensor]:
         return {}
 

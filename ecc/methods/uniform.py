@@ -5,6 +5,8 @@ of each group the channels of largest norm are kept. It trains nothing: its shar
 iterations is added to its fine-tuning.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -12,7 +14,12 @@ from numpy.typing import NDArray
 from ecc.methods.problem import Compressed, Problem
 
 
-def compress(problem: Problem) -> Compressed:
+@dataclass(frozen=True)
+class Settings:
+    """There is nothing to set."""
+
+
+def compress(problem: Problem, settings: Settings) -> Compressed:
     """Prunes to the widest uniform multiplier within the budget; returns without training."""
     widths = uniform_widths(problem)
     model = problem.student()
