@@ -95,8 +95,8 @@ def hidden_layers(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
             mark = marks[platform]
             one.plot("layers", "relative_test_error", data=frame, label=titles[platform], **mark)
         one.set(xlabel="hidden layers (0: bilinear)", xlim=(-0.3, 3.3), xticks=range(4))
-        one.margins(y=0.1)
-        one.set_ylim(bottom=0)
+    shown = errors[errors["network"].isin(networks)]["relative_test_error"]
+    axes[0].set_ylim(0, 1.1 * shown.max())
     _label_rows(axes, "relative test error")
     style.legend(figure, axes)
     return figure

@@ -127,7 +127,7 @@ def timings(metrics: Paths, stages: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(hardware: Mapping[str, Any]) -> str:
-    return "; ".join(f"{key}: {hardware[key]}" for key in hardware)
+    return "; ".join(f"{key}: {hardware[key]}" for key in sorted(hardware))
 
 
 def _runs(paths: Paths) -> list[dict[str, Any]]:

@@ -1,0 +1,40 @@
+# Table of contents of the workflow:
+#   measure    network x platform -> samples -> energy models -> errors
+#   compress   dense network x energy model x budget x method -> fine-tuned slim network, measured
+#   show       metrics of all runs -> tables, figures -> report
+#
+#   snakemake --cores all                                        the embedded default
+#   snakemake --cores 2 --configfile configs/smoke.yaml          a minute or two
+#   snakemake --cores 2 --configfile configs/paper.yaml -n       the paper's scale, planned
+#   snakemake --report results/report.html                       after a run
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+pathvars:
+    results=config["results"],
+    logs="<results>/logs",
+    benchmarks="<results>/benchmarks",
+
+
+report: "docs/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/dense.smk"
+include: "rules/energy.smk"
+include: "rules/compression.smk"
+include: "rules/evidence.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.output,
+        rules.figures.output,
+        rules.timings.output,

@@ -1,0 +1,295 @@
+"""The configuration: merged from files, checked, and asked for what rules need to know.
+
+`check` raises UserError, one line that names the key, its value and what is allowed.
+"""
+
+import difflib
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from ecc.budgets import Budget
+from ecc.errors import UserError
+
+Config = dict[str, Any]
+Key = Sequence[str | int]
+WORDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
+
+
+def load(*paths: str | Path) -> Config:
+    """The first file, with each later one merged over it as Snakemake's --configfile does."""
+    config: Config = {}
+    for path in paths:
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is not YAML: {error}") from error
+        config = merge(config, content)
+    return config
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> Config:
+    """Mappings merge key by key; everything else of `overlay` replaces what `base` has."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        known = merged.get(key)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(known, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def check(config: Config, schema: str | Path) -> Config:
+    """Returns `config` if it fits the schema and its parts fit each other.
+
+    Raises UserError for the first thing that is wrong.
+    """
+    validator = jsonschema.Draft202012Validator(load(schema))
+    errors = list(validator.iter_errors(config))
+    if errors:
+        # A mistyped key is also a missing one: the unknown key is what helps.
+        raise UserError(_explain(min(errors, key=lambda e: e.validator != "additionalProperties")))
+    _check_finite(config, ())
+    _check_energy(config)
+    names = [experiment["name"] for experiment in config["experiments"]]
+    _once(names, ("experiments",))
+    for index, experiment in enumerate(config["experiments"]):
+        _check_experiment(config, experiment, ("experiments", index))
+    return config
+
+
+def experiment(config: Config, name: str) -> Config:
+    """The settings of the experiment called `name`."""
+    return next(entry for entry in config["experiments"] if entry["name"] == name)
+
+
+def network(config: Config, name: str) -> Config:
+    """What `ecc.networks.Network` takes for an entry of `networks`."""
+    entry = dict(config["networks"][name])
+    return {"size": tuple(entry.pop("deployment_size")), **entry}
+
+
+def stage(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Settings of one training: the common ones with those of the stage over them."""
+    return {**config["training"], "device": config["device"], **settings}
+
+
+def budget_labels(config: Config, name: str, platform: str) -> list[str]:
+    """Labels of the budgets that an experiment spends on a platform."""
+    budgets = experiment(config, name)["budgets"]
+    return [
+        Budget.from_settings(budget).label
+        for budget in budgets
+        if budget.get("platform", platform) == platform
+    ]
+
+
+def pairs(config: Config) -> list[tuple[str, str]]:
+    """(experiment, platform) of everything that is compressed."""
+    return [
+        (entry["name"], platform)
+        for entry in config["experiments"]
+        for platform in entry["platforms"]
+    ]
+
+
+def sampled(config: Config) -> list[tuple[str, str]]:
+    """(platform, network) of everything that is sampled: named under `energy`, or compressed."""
+    energy = config["energy"]
+    named = {
+        (platform, network) for platform in energy["platforms"] for network in energy["networks"]
+    }
+    used = {(platform, experiment(config, name)["network"]) for name, platform in pairs(config)}
+    return sorted(named | used)
+
+
+def energy_models(config: Config) -> dict[str, list[Config]]:
+    """The energy models to be fitted, by network.
+
+    Networks named under `energy` get all models, others those that experiments use.
+    """
+    models = config["energy"]["models"]
+    wanted: dict[str, list[Config]] = {
+        network: list(models) if network in config["energy"]["networks"] else []
+        for _, network in sampled(config)
+    }
+    for entry in config["experiments"]:
+        fitted, used = wanted[entry["network"]], used_model(config, entry["name"])
+        if used not in fitted:
+            fitted.append(used)
+    return wanted
+
+
+def used_model(config: Config, name: str) -> Config:
+    """The entry of `energy.models` under which an experiment spends its budgets."""
+    label = experiment(config, name)["energy_model"]
+    return next(model for model in config["energy"]["models"] if model_label(model) == label)
+
+
+def model_label(model: Mapping[str, Any]) -> str:
+    return f"{model['model']}_{model['fit']}"
+
+
+def model_file(model: Mapping[str, Any]) -> str:
+    """Name of the file of a fitted model: networks as safetensors, coefficients as JSON."""
+    suffix = "safetensors" if model["model"].startswith("mlp") else "json"
+    return f"{model_label(model)}.{suffix}"
+
+
+def _check_finite(value: Any, key: Key) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{_key(key)}: {value} must be a finite number")
+    if isinstance(value, dict | list):
+        for name, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_finite(entry, (*key, name))
+
+
+def _check_energy(config: Config) -> None:
+    energy = config["energy"]
+    for key, known in (("platforms", "platforms"), ("networks", "networks")):
+        for index, name in enumerate(energy[key]):
+            _known(name, config[known], ("energy", key, index))
+    if energy["test_samples"] >= energy["samples"]:
+        raise UserError(
+            f"{_key(('energy', 'test_samples'))} is {energy['test_samples']}: "
+            f"it must be less than energy.samples ({energy['samples']})"
+        )
+    for name, platform in config["platforms"].items():
+        if platform["chunks"] > energy["samples"]:
+            raise UserError(
+                f"{_key(('platforms', name, 'chunks'))} is {platform['chunks']}: "
+                f"at most one a sample (energy.samples: {energy['samples']})"
+            )
+    _once([model_label(model) for model in energy["models"]], ("energy", "models"))
+
+
+def _check_experiment(config: Config, experiment: Config, key: Key) -> None:
+    for field, known in (
+        ("network", "networks"),
+        ("dataset", "datasets"),
+        ("platforms", "platforms"),
+        ("methods", "methods"),
+    ):
+        value = experiment[field]
+        entries = list(enumerate(value)) if isinstance(value, list) else [("", value)]
+        for index, name in entries:
+            _known(name, config[known], (*key, field, index))
+    labels = [model_label(model) for model in config["energy"]["models"]]
+    _known(experiment["energy_model"], labels, (*key, "energy_model"))
+    network, dataset = experiment["network"], experiment["dataset"]
+    outputs, classes = config["networks"][network]["classes"], _classes(config["datasets"][dataset])
+    if outputs != classes:
+        raise UserError(
+            f"{_key((*key, 'dataset'))}: {dataset} has {classes} classes, but networks.{network} "
+            f"has {outputs}: give the network as many"
+        )
+    _check_budgets(experiment, key)
+
+
+def _check_budgets(experiment: Config, key: Key) -> None:
+    platforms = experiment["platforms"]
+    for index, budget in enumerate(experiment["budgets"]):
+        here = (*key, "budgets", index)
+        try:
+            Budget.from_settings(budget)
+        except UserError as error:
+            raise UserError(f"{_key(here)}: {error}") from error
+        if "platform" in budget:
+            _known(budget["platform"], platforms, (*here, "platform"))
+    for platform in platforms:
+        labels = budget_labels({"experiments": [experiment]}, experiment["name"], platform)
+        _once(labels, (*key, "budgets"))
+        if not labels:
+            raise UserError(f"{_key((*key, 'budgets'))}: there is none for platform {platform}")
+
+
+def _classes(dataset: Mapping[str, Any]) -> int:
+    found: int = dataset.get("classes", 10)  # the digits have no such key
+    return found + int(dataset.get("label_offset", 0))
+
+
+def _known(name: str, known: Collection[str], key: Key) -> None:
+    if name not in known:
+        raise UserError(f"{_key(key)}: '{name}' is unknown: use one of {_nearest(name, known)}")
+
+
+def _once(names: Sequence[str], key: Key) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{_key(key)}: {name} is there more than once: remove or rename it")
+
+
+def _key(path: Key) -> str:
+    """As in experiments[0].budgets[1].dense."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in path if part != ""]
+    return "config key " + "".join(parts).removeprefix(".")
+
+
+def _value(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def _nearest(name: Any, known: Collection[Any]) -> str:
+    choices = sorted(str(choice) for choice in known)
+    close = difflib.get_close_matches(str(name), choices, n=1)
+    listed = ", ".join(choices) or "none"
+    return f"{listed} (did you mean {close[0]}?)" if close else listed
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    key, value, allowed = list(error.absolute_path), error.instance, error.validator_value
+    about = f" ({error.schema['description'].rstrip('.')})" if "description" in error.schema else ""
+    kind = error.validator
+    if kind == "additionalProperties":
+        known = error.schema["properties"]
+        unknown = next(name for name in value if name not in known)
+        return f"{_key([*key, unknown])} is unknown: known here are {_nearest(unknown, known)}"
+    if kind == "required":
+        missing = next(name for name in allowed if name not in value)
+        return f"{_key([*key, missing])} is missing"
+    if kind == "type":
+        if isinstance(value, str) and allowed in ("number", "integer") and _is_number(value):
+            return f"{_key(key)}: YAML reads {value} as text: write {_as_number(value)}"
+        return f"{_key(key)}: {_value(value)} must be {WORDS[allowed]}{about}"
+    limits = {
+        "minimum": "at least",
+        "maximum": "at most",
+        "exclusiveMinimum": "greater than",
+        "exclusiveMaximum": "less than",
+    }
+    if kind in limits:
+        return f"{_key(key)}: {value} must be {limits[kind]} {allowed}{about}"
+    if kind == "enum":
+        return f"{_key(key)}: {_value(value)} is unknown: use one of {_nearest(value, allowed)}"
+    if kind in ("minItems", "maxItems"):
+        limit = "at least" if kind == "minItems" else "at most"
+        return f"{_key(key)}: {len(value)} entries, must be {limit} {allowed}{about}"
+    if kind == "uniqueItems":
+        return f"{_key(key)}: {value} must not hold anything twice{about}"
+    return f"{_key(key)}: {_value(value)} is not allowed{about}"
+
+
+def _as_number(text: str) -> str:
+    """1e-3 as YAML needs it: with a point and with the sign of the exponent."""
+    mantissa, _, exponent = text.strip().lower().partition("e")
+    point = mantissa if "." in mantissa or not exponent else f"{mantissa}.0"
+    return f"{point}e{int(exponent):+d}" if exponent else point
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,85 @@
+"""The one helper for the scripts of jobs: logging, errors in one line, no orphans."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ecc.errors import UserError
+
+PARENT = "ECC_PARENT"  # environment variable: process without which a job has no purpose
+POLL_S = 0.5
+GRACE_S = 10.0
+
+
+@contextmanager
+def job(log: str | Path) -> Iterator[None]:
+    """Runs a job's work: what it logs goes to the file `log` and to the terminal.
+
+    An error ends the process with exit code 1 and one line on the terminal; the traceback of an
+    unexpected error is in the log. The job stops when the process named by ECC_PARENT is gone.
+    """
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    file, terminal = logging.FileHandler(path), logging.StreamHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    terminal.setFormatter(logging.Formatter(f"{path.parent.name} {path.stem}: %(message)s"))
+    file.addFilter(_ours)
+    terminal.addFilter(_ours)
+    terminal.addFilter(lambda record: record.name != "py.warnings")
+    logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
+    logging.captureWarnings(True)
+    signal.signal(signal.SIGTERM, _exit)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    try:
+        yield
+    except UserError as error:
+        logging.error(_one_line(error))
+        sys.exit(1)
+    except Exception as error:
+        with path.open("a") as details:
+            traceback.print_exc(file=details)
+        name = type(error).__name__
+        logging.error(f"unexpected {name}: {_one_line(error)} (traceback in {path})")
+        sys.exit(1)
+
+
+def _ours(record: logging.LogRecord) -> bool:
+    """Other libraries are heard only when they warn."""
+    return record.levelno >= logging.WARNING or record.name.split(".")[0] in ("ecc", "root")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)  # as an exception, so that unfinished files are removed
+
+
+def _stop_with_parent() -> None:
+    """Whoever kills the workflow outright leaves its jobs as orphans that still write."""
+    starter, parent = os.getppid(), int(os.environ.get(PARENT, os.getppid()))
+    while os.getppid() == starter and _alive(parent):
+        time.sleep(POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(1)  # the main thread is deep in a computation that no signal interrupts
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

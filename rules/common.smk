@@ -1,0 +1,161 @@
+# Helpers of all rules: the checked configuration, and paths that follow from it. No rules here.
+import os
+import sys
+from pathlib import Path
+
+from ecc import config as settings
+from ecc import platforms
+from ecc.errors import UserError
+from ecc.evidence import names, plan
+from ecc.sources import imported
+
+BASE = Path(workflow.basedir)
+
+try:
+    settings.check(config, BASE / "configs" / "schema.yaml")
+except UserError as error:
+    sys.exit(str(error))
+
+# Scripts run in processes of their own: they find the library in this folder, and stop when this
+# process is gone (ecc.logs).
+os.environ.update(PYTHONPATH=str(BASE), ECC_PARENT=str(os.getpid()))
+
+EXPERIMENTS = [experiment["name"] for experiment in config["experiments"]]
+PAIRS = settings.pairs(config)  # (experiment, platform)
+SAMPLED = settings.sampled(config)  # (platform, network)
+MODELS = settings.energy_models(config)  # by network
+NETWORKS = sorted(MODELS)
+FIGURES = plan.available(config["energy"], config["experiments"])
+TITLES = {
+    name: names.platform_title(name, platforms.get(name).emulated)
+    for name in sorted({platform for platform, _ in SAMPLED})
+}
+CATEGORIES = {
+    "error_history": "Energy models",
+    "hidden_layers": "Energy models",
+    "accuracy": "Accuracy at budget",
+    "kept_widths": "Widths",
+}
+# A run, and the wildcards that are left to tell the jobs of one experiment and platform apart.
+RUN = "{experiment}/{platform}/{budget}/{method}/seed{seed}"
+APART = "".join(f"-{{{name}}}" for name in ("budget", "seed") if name not in config["batch"])
+
+
+wildcard_constraints:
+    dataset="|".join(config["datasets"]),
+    network="|".join(NETWORKS),
+    platform="|".join(config["platforms"]),
+    experiment="|".join(EXPERIMENTS),
+    method="|".join(config["methods"]),
+    budget=r"(dense|reducible|joules)-[0-9.e-]+",
+    seed=r"\d+",
+    chunk=r"\d+",
+
+
+def library(script):
+    """Sources of ecc that a script imports: an edit of one reruns what depends on it."""
+    return imported(BASE / "workflow_scripts" / f"{script}.py", BASE / "ecc")
+
+
+def of_experiment(wildcards):
+    """The settings of the experiment in `wildcards`."""
+    return settings.experiment(config, wildcards.experiment)
+
+
+def manifest(wildcards):
+    """The manifest of the dataset of an experiment."""
+    return f"<results>/data/{of_experiment(wildcards)['dataset']}/manifest.json"
+
+
+def of_network(path):
+    """Input function: `path` for the network, platform and energy model of an experiment."""
+    return lambda wildcards: path.format(
+        platform=wildcards.platform,
+        network=of_experiment(wildcards)["network"],
+        model=settings.model_file(settings.used_model(config, wildcards.experiment)),
+    )
+
+
+def dataset_settings(wildcards):
+    """Settings of the dataset of an experiment."""
+    return config["datasets"][of_experiment(wildcards)["dataset"]]
+
+
+def network_settings(wildcards):
+    """Settings of the network of an experiment."""
+    return settings.network(config, of_experiment(wildcards)["network"])
+
+
+def stage(name):
+    """Params function: the training settings of a stage of an experiment."""
+    return lambda wildcards: settings.stage(config, of_experiment(wildcards)[name])
+
+
+def phases(wildcards):
+    """The training settings of the phases of an experiment's fine-tuning."""
+    return [settings.stage(config, phase) for phase in of_experiment(wildcards)["finetuning"]]
+
+
+def common_names(wildcards):
+    """The names that all runs of a job share, as in the columns of tables."""
+    entry = of_experiment(wildcards)
+    told = {name: wildcards[name] for name in ("experiment", "platform", "method")}
+    return {**told, "network": entry["network"], "dataset": entry["dataset"]}
+
+
+def method_settings(wildcards):
+    """Settings of the method in `wildcards`."""
+    return config["methods"][wildcards.method]
+
+
+def budgets(experiment, platform):
+    return settings.budget_labels(config, experiment, platform)
+
+
+def seeds(experiment):
+    return settings.experiment(config, experiment)["seeds"]
+
+
+def batched(path, experiment, platform):
+    """`path` for every run that one job covers: expanded over the wildcards in `batch`."""
+    values = {"budget": budgets(experiment, platform), "seed": seeds(experiment)}
+    covered = {name: values[name] for name in values if name in config["batch"]}
+    return expand(path, **covered, allow_missing=True)
+
+
+def covered_runs(wildcards):
+    """(budget, seed) of the runs that one job covers, in the order of `batched`."""
+    of_budget = [wildcards.get("budget")] if "budget" not in config["batch"] else None
+    of_seed = [int(wildcards.get("seed"))] if "seed" not in config["batch"] else None
+    return [
+        (budget, seed)
+        for budget in of_budget or budgets(wildcards.experiment, wildcards.platform)
+        for seed in of_seed or seeds(wildcards.experiment)
+    ]
+
+
+def all_runs(path):
+    """`path` for every run of every experiment."""
+    return [
+        file
+        for experiment, platform in PAIRS
+        for file in expand(
+            path,
+            experiment=experiment,
+            platform=platform,
+            method=settings.experiment(config, experiment)["methods"],
+            budget=budgets(experiment, platform),
+            seed=seeds(experiment),
+        )
+    ]
+
+
+def benchmarks():
+    """Benchmark files of all jobs whose time is worth showing."""
+    return [
+        *expand("<benchmarks>/train_dense/{experiment}.tsv", experiment=EXPERIMENTS),
+        *(
+            f"<benchmarks>/fit_energy_models/{platform}-{network}.tsv"
+            for platform, network in SAMPLED
+        ),
+    ]

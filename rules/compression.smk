@@ -1,0 +1,81 @@
+# Compression: dense network x energy model x budget x method, fine-tuned, made slim, measured again.
+# One rule an experiment and platform, because each has its own budgets and seeds; `batch` says how
+# many of them one job covers.
+
+for experiment, on in PAIRS:
+
+    rule:
+        name:
+            f"compress_{experiment}_{on}"
+        input:
+            library=library("compress"),
+            data=manifest,
+            dense="<results>/dense/{experiment}/model.safetensors",
+            budgets="<results>/budgets/{experiment}/{platform}.json",
+            energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
+        output:
+            masked=batched(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
+            history=batched(f"<results>/compressed/{RUN}/history.csv", experiment, on),
+            metrics=batched(f"<results>/compressed/{RUN}/metrics.json", experiment, on),
+        log:
+            f"<logs>/compress/{{experiment}}-{{platform}}-{{method}}{APART}.log",
+        benchmark:
+            f"<benchmarks>/compress/{{experiment}}-{{platform}}-{{method}}{APART}.tsv"
+        wildcard_constraints:
+            experiment=experiment,
+            platform=on,
+        priority: 5
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime="14d",
+        params:
+            runs=covered_runs,
+            network=network_settings,
+            dataset=dataset_settings,
+            training=stage("compression"),
+            method=method_settings,
+        script:
+            "../workflow_scripts/compress.py"
+
+    rule:
+        name:
+            f"finetune_{experiment}_{on}"
+        input:
+            library=library("finetune"),
+            data=manifest,
+            dense="<results>/dense/{experiment}/model.safetensors",
+            dense_metrics="<results>/dense/{experiment}/metrics.json",
+            budgets="<results>/budgets/{experiment}/{platform}.json",
+            energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
+            masked=batched(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
+            compression=batched(f"<results>/compressed/{RUN}/metrics.json", experiment, on),
+        output:
+            slim=batched(f"<results>/finetuned/{RUN}/slim.safetensors", experiment, on),
+            history=batched(f"<results>/finetuned/{RUN}/history.csv", experiment, on),
+            metrics=batched(f"<results>/finetuned/{RUN}/metrics.json", experiment, on),
+        log:
+            f"<logs>/finetune/{{experiment}}-{{platform}}-{{method}}{APART}.log",
+        benchmark:
+            f"<benchmarks>/finetune/{{experiment}}-{{platform}}-{{method}}{APART}.tsv"
+        wildcard_constraints:
+            experiment=experiment,
+            platform=on,
+        priority: 5
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime="14d",
+        params:
+            runs=covered_runs,
+            names=common_names,
+            network=network_settings,
+            dataset=dataset_settings,
+            phases=phases,
+            repeats=config["energy"]["repeats"],
+        script:
+            "../workflow_scripts/finetune.py"

@@ -1,0 +1,29 @@
+# Dense networks: one an experiment, trained from random weights. All that follows waits for them.
+
+
+rule train_dense:
+    input:
+        library=library("train_dense"),
+        data=manifest,
+    output:
+        model="<results>/dense/{experiment}/model.safetensors",
+        history="<results>/dense/{experiment}/history.csv",
+        metrics="<results>/dense/{experiment}/metrics.json",
+    log:
+        "<logs>/train_dense/{experiment}.log",
+    benchmark:
+        "<benchmarks>/train_dense/{experiment}.tsv"
+    priority: 10
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="14d",
+    params:
+        network=network_settings,
+        dataset=dataset_settings,
+        training=stage("dense"),
+        seed=config["seed"],
+    script:
+        "../workflow_scripts/train_dense.py"

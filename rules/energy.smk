@@ -1,0 +1,142 @@
+# Energy: network x platform -> samples -> energy models -> errors, and the budgets in joules.
+
+
+rule trace_networks:
+    input:
+        library=library("trace_networks"),
+    output:
+        structures=expand("<results>/networks/{network}.json", network=NETWORKS),
+    log:
+        "<logs>/trace_networks/all.log",
+    benchmark:
+        "<benchmarks>/trace_networks/all.tsv"
+    priority: 5
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        networks={name: settings.network(config, name) for name in NETWORKS},
+    script:
+        "../workflow_scripts/trace_networks.py"
+
+
+rule sample_energy:
+    input:
+        library=library("sample_energy"),
+        structure="<results>/networks/{network}.json",
+    output:
+        chunk="<results>/samples/{platform}/{network}/chunk{chunk}.csv",
+    log:
+        "<logs>/sample_energy/{platform}-{network}-{chunk}.log",
+    benchmark:
+        "<benchmarks>/sample_energy/{platform}-{network}-{chunk}.tsv"
+    conda:
+        "../envs/numeric.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="12h",
+    params:
+        samples=config["energy"]["samples"],
+        chunks=lambda wildcards: config["platforms"][wildcards.platform]["chunks"],
+        seed=config["seed"],
+    script:
+        "../workflow_scripts/sample_energy.py"
+
+
+rule gather_samples:
+    input:
+        library=library("gather_samples"),
+        structure="<results>/networks/{network}.json",
+        chunks=lambda wildcards: expand(
+            "<results>/samples/{platform}/{network}/chunk{chunk}.csv",
+            chunk=range(config["platforms"][wildcards.platform]["chunks"]),
+            **wildcards,
+        ),
+    output:
+        samples="<results>/samples/{platform}/{network}/samples.csv",
+        dense="<results>/samples/{platform}/{network}/dense.json",
+        provenance="<results>/samples/{platform}/{network}/provenance.json",
+    log:
+        "<logs>/gather_samples/{platform}-{network}.log",
+    benchmark:
+        "<benchmarks>/gather_samples/{platform}-{network}.tsv"
+    conda:
+        "../envs/numeric.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        samples=config["energy"]["samples"],
+        repeats=config["energy"]["repeats"],
+        seed=config["seed"],
+    script:
+        "../workflow_scripts/gather_samples.py"
+
+
+# One rule a network: those named under `energy` are fitted with all models, others with the ones
+# that experiments use.
+for network, models in MODELS.items():
+
+    rule:
+        name:
+            f"fit_energy_models_{network}"
+        input:
+            library=library("fit_energy_models"),
+            structure="<results>/networks/{network}.json",
+            samples="<results>/samples/{platform}/{network}/samples.csv",
+        output:
+            models=expand(
+                "<results>/energy_models/{platform}/{network}/{model}",
+                model=map(settings.model_file, models),
+                allow_missing=True,
+            ),
+            errors="<results>/energy_models/{platform}/{network}/errors.csv",
+            history="<results>/energy_models/{platform}/{network}/history.csv",
+        log:
+            "<logs>/fit_energy_models/{platform}-{network}.log",
+        benchmark:
+            "<benchmarks>/fit_energy_models/{platform}-{network}.tsv"
+        wildcard_constraints:
+            network=network,
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime="4h",
+        params:
+            models=lambda wildcards: MODELS[wildcards.network],
+            test_samples=config["energy"]["test_samples"],
+            seed=config["seed"],
+        script:
+            "../workflow_scripts/fit_energy_models.py"
+
+
+rule resolve_budgets:
+    input:
+        library=library("resolve_budgets"),
+        structure=of_network("<results>/networks/{network}.json"),
+        dense=of_network("<results>/samples/{platform}/{network}/dense.json"),
+        energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
+    output:
+        budgets="<results>/budgets/{experiment}/{platform}.json",
+    log:
+        "<logs>/resolve_budgets/{experiment}-{platform}.log",
+    benchmark:
+        "<benchmarks>/resolve_budgets/{experiment}-{platform}.tsv"
+    conda:
+        "../envs/numeric.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        budgets=lambda wildcards: budgets(wildcards.experiment, wildcards.platform),
+        smallest_width=lambda wildcards: of_experiment(wildcards)["smallest_width"],
+    script:
+        "../workflow_scripts/resolve_budgets.py"

@@ -1,0 +1,120 @@
+# Evidence: tidy tables of all runs, and the figures of the paper drawn from them.
+
+
+rule tables:
+    input:
+        library=library("tables"),
+        metrics=all_runs(f"<results>/finetuned/{RUN}/metrics.json"),
+        errors=[f"<results>/energy_models/{p}/{n}/errors.csv" for p, n in SAMPLED],
+        history=[f"<results>/energy_models/{p}/{n}/history.csv" for p, n in SAMPLED],
+        dense=[f"<results>/samples/{p}/{n}/dense.json" for p, n in SAMPLED],
+        published="resources/published/paper_values.csv",
+    output:
+        accuracy_at_budget=report(
+            "<results>/tables/accuracy_at_budget.csv",
+            caption="../docs/report/accuracy_at_budget.rst",
+            category="Accuracy at budget",
+            labels={"what": "all runs", "type": "table"},
+        ),
+        comparison=report(
+            "<results>/tables/comparison.csv",
+            caption="../docs/report/comparison.rst",
+            category="Accuracy at budget",
+            labels={"what": "methods over seeds", "type": "table"},
+        ),
+        widths=report(
+            "<results>/tables/widths.csv",
+            caption="../docs/report/widths.rst",
+            category="Widths",
+            labels={"what": "all runs", "type": "table"},
+        ),
+        energy_model_errors=report(
+            "<results>/tables/energy_model_errors.csv",
+            caption="../docs/report/energy_model_errors.rst",
+            category="Energy models",
+            labels={"what": "relative test errors", "type": "table"},
+        ),
+        energy_model_history=report(
+            "<results>/tables/energy_model_history.csv",
+            caption="../docs/report/energy_model_history.rst",
+            category="Energy models",
+            labels={"what": "errors along the fits", "type": "table"},
+        ),
+        energy_anchors=report(
+            "<results>/tables/energy_anchors.csv",
+            caption="../docs/report/energy_anchors.rst",
+            category="Energy models",
+            labels={"what": "published dense energies", "type": "table"},
+        ),
+    log:
+        "<logs>/tables/all.log",
+    benchmark:
+        "<benchmarks>/tables/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        titles=TITLES,
+    script:
+        "../workflow_scripts/tables.py"
+
+
+rule figures:
+    input:
+        library=library("figures"),
+        tables=rules.tables.output,
+    output:
+        **{
+            f"figure_{number:02}": report(
+                f"<results>/figures/figure_{number:02}.png",
+                caption=f"../docs/report/figure_{number:02}.rst",
+                category=CATEGORIES[plan.FIGURES[number].kind],
+                labels={"what": f"Figure {number}", "type": "figure"},
+            )
+            for number in FIGURES
+        },
+        pdf=expand("<results>/figures/figure_{number:02}.pdf", number=FIGURES),
+    log:
+        "<logs>/figures/all.log",
+    benchmark:
+        "<benchmarks>/figures/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        titles=TITLES,
+        numbers=FIGURES,
+    script:
+        "../workflow_scripts/figures.py"
+
+
+rule timings:
+    input:
+        library=library("timings"),
+        metrics=all_runs(f"<results>/finetuned/{RUN}/metrics.json"),
+        benchmarks=benchmarks(),
+    output:
+        timings=report(
+            "<results>/tables/timings.csv",
+            caption="../docs/report/timings.rst",
+            category="Timings",
+            labels={"what": "seconds and memory", "type": "table"},
+        ),
+    log:
+        "<logs>/timings/all.log",
+    benchmark:
+        "<benchmarks>/timings/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    script:
+        "../workflow_scripts/timings.py"

@@ -1,0 +1,97 @@
+"""Compresses the dense network of an experiment by one method, for the runs of one job."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ecc import data, energy, runs
+from ecc.logs import job
+from ecc.methods import Problem, compress as compress_by
+from ecc.networks import Network
+from ecc.training import TrainingSettings, load_weights, save_weights
+
+
+def compress(
+    manifest: str,
+    dense: str,
+    budgets: str,
+    energy_model: str,
+    *,
+    covered: Sequence[tuple[str, int]],
+    network: Mapping[str, Any],
+    dataset: dict[str, Any],
+    training: Mapping[str, Any],
+    method: Mapping[str, Any],
+    masked: Sequence[str],
+    history: Sequence[str],
+    metrics: Sequence[str],
+) -> None:
+    """`covered` are (budget, seed) of the runs; the last three are the files of each."""
+    found = data.load(dataset, Path(manifest).parent)
+    full = Network(**network)
+    weights = load_weights(Path(dense), full.build())
+    model = energy.load(energy_model, full.structure)
+    resolved = json.loads(Path(budgets).read_text())
+    for (budget, seed), *files in zip(covered, masked, history, metrics, strict=True):
+        logging.info("budget %s, seed %d", budget, seed)
+        problem = Problem(
+            dense=weights,
+            channels=full.channels,
+            energy=model,
+            budget_j=resolved["budget_j"][budget],
+            lower_bounds=np.array(resolved["lower_bounds"]),
+            train=found.train,
+            holdout=found.holdout,
+            training=TrainingSettings(**training),
+            seed=seed,
+            checkpoint=Path(files[0]).with_name("checkpoint.safetensors"),
+        )
+        compress_run(problem, method, *files)
+
+
+def compress_run(
+    problem: Problem, method: Mapping[str, Any], masked: str, history: str, metrics: str
+) -> None:
+    """One run. Its metrics hold what fine-tuning must know: the iterations left unspent."""
+    started = time.monotonic()
+    settings = {key: value for key, value in method.items() if key != "method"}
+    compressed = compress_by(method["method"], problem, settings)
+    save_weights(Path(masked), compressed.model)
+    runs.write_csv(history, compressed.history)
+    runs.write_json(
+        metrics,
+        {
+            "budget_j": problem.budget_j,
+            "modelled_energy_j": problem.joules(compressed.widths),
+            "widths": compressed.widths.tolist(),
+            "iterations": compressed.iterations,
+            "unspent_iterations": problem.training.iterations - compressed.iterations,
+            "method": method,
+            **runs.record(problem.seed, started),
+        },
+    )
+
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
+        compress(
+            snakemake.input.data,
+            snakemake.input.dense,
+            snakemake.input.budgets,
+            snakemake.input.energy_model,
+            covered=snakemake.params.runs,
+            network=snakemake.params.network,
+            dataset=snakemake.params.dataset,
+            training=snakemake.params.training,
+            method=snakemake.params.method,
+            masked=snakemake.output.masked,
+            history=snakemake.output.history,
+            metrics=snakemake.output.metrics,
+        )

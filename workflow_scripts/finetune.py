@@ -1,0 +1,158 @@
+"""Makes compressed networks slim, fine-tunes them and measures their energy on the platform."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ecc import data, energy, platforms, runs
+from ecc.finetuning import finetune as finetune_with
+from ecc.logs import job
+from ecc.networks import Network
+from ecc.training import evaluate, load_weights, save_weights
+from ecc.verification import mean_energy, verify
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the runs of a job share; `names` are the columns that they have in common."""
+
+    dataset: data.Dataset
+    network: Network
+    dense: nn.Module
+    dense_accuracy: float
+    dense_energy_j: float
+    energy_model: energy.EnergyModel
+    platform: platforms.Platform
+    phases: Sequence[Mapping[str, Any]]
+    repeats: int
+    names: Mapping[str, str]
+
+
+def finetune(
+    manifest: str,
+    dense: str,
+    dense_metrics: str,
+    budgets: str,
+    energy_model: str,
+    *,
+    covered: Sequence[tuple[str, int]],
+    names: Mapping[str, str],
+    network: Mapping[str, Any],
+    dataset: dict[str, Any],
+    phases: Sequence[Mapping[str, Any]],
+    repeats: int,
+    files: Mapping[str, Sequence[str]],
+) -> None:
+    """`covered` are (budget, seed) of the runs; `files` of each by the arguments of a run."""
+    full = Network(**network)
+    setting = Setting(
+        dataset=data.load(dataset, Path(manifest).parent),
+        network=full,
+        dense=load_weights(Path(dense), full.build()),
+        dense_accuracy=json.loads(Path(dense_metrics).read_text())["dense_accuracy"],
+        dense_energy_j=json.loads(Path(budgets).read_text())["dense_energy_j"],
+        energy_model=energy.load(energy_model, full.structure),
+        platform=platforms.get(names["platform"]),
+        phases=phases,
+        repeats=repeats,
+        names=names,
+    )
+    for (budget, seed), *own in zip(covered, *files.values(), strict=True):
+        logging.info("budget %s, seed %d", budget, seed)
+        finetune_run(setting, budget, seed, **dict(zip(files, own, strict=True)))
+
+
+def finetune_run(
+    setting: Setting,
+    budget: str,
+    seed: int,
+    *,
+    masked: str,
+    compression: str,
+    slim: str,
+    history: str,
+    metrics: str,
+) -> None:
+    """One run; `compression` are its metrics so far."""
+    started = time.monotonic()
+    so_far = json.loads(Path(compression).read_text())
+    channels, device = setting.network.channels, setting.phases[0]["device"]
+    model = load_weights(Path(masked), setting.network.build())
+    widths = channels.count(model)
+    before = evaluate(model, setting.dataset.validation, device=device)
+    small = channels.slim(model, channels.kept(model))
+    frame = finetune_with(
+        small,
+        setting.dense,
+        setting.dataset.train,
+        setting.phases,
+        seed=seed,
+        extra_iterations=so_far["unspent_iterations"],
+        checkpoint=Path(slim).with_name("checkpoint.safetensors"),
+    )
+    accuracy = evaluate(small, setting.dataset.validation, device=device)
+    measured_j = mean_energy(
+        setting.platform, setting.network, widths, repeats=setting.repeats, seed=seed, first=0
+    )
+    save_weights(Path(slim), small)
+    runs.write_csv(history, frame)
+    record = runs.record(seed, started)
+    runs.write_json(
+        metrics,
+        {
+            **setting.names,
+            "budget": budget,
+            "budget_j": so_far["budget_j"],
+            "budget_fraction": so_far["budget_j"] / setting.dense_energy_j,
+            "dense_accuracy": setting.dense_accuracy,
+            "dense_energy_j": setting.dense_energy_j,
+            "accuracy_before_finetuning": before,
+            "accuracy": accuracy,
+            **verify(setting.energy_model, widths, measured_j, so_far["budget_j"]),
+            "iterations": so_far["iterations"] + len(frame),
+            "groups": [
+                {"name": group.name, "width": int(width), "full_width": group.width}
+                for group, width in zip(channels.structure.groups, widths, strict=True)
+            ],
+            "method_settings": so_far["method"],
+            "phases": setting.phases,
+            "timings": {
+                "compression_seconds": so_far["seconds"],
+                "finetuning_seconds": record["seconds"],
+                "peak_memory_mb": record["peak_memory_mb"],
+            },
+            **record,
+        },
+    )
+
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
+        finetune(
+            snakemake.input.data,
+            snakemake.input.dense,
+            snakemake.input.dense_metrics,
+            snakemake.input.budgets,
+            snakemake.input.energy_model,
+            covered=snakemake.params.runs,
+            names=snakemake.params.names,
+            network=snakemake.params.network,
+            dataset=snakemake.params.dataset,
+            phases=snakemake.params.phases,
+            repeats=snakemake.params.repeats,
+            files={
+                "masked": snakemake.input.masked,
+                "compression": snakemake.input.compression,
+                "slim": snakemake.output.slim,
+                "history": snakemake.output.history,
+                "metrics": snakemake.output.metrics,
+            },
+        )

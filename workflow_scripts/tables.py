@@ -1,0 +1,40 @@
+"""Gathers the metrics of all runs and the errors of all energy models into tidy tables."""
+
+from collections.abc import Mapping, Sequence
+
+from ecc import runs
+from ecc.evidence import tables as evidence
+from ecc.logs import job
+
+
+def tables(
+    metrics: Sequence[str],
+    errors: Sequence[str],
+    history: Sequence[str],
+    dense: Sequence[str],
+    published: str,
+    files: Mapping[str, str],
+) -> None:
+    accuracies = evidence.accuracy_at_budget(metrics)
+    made = {
+        "accuracy_at_budget": accuracies,
+        "comparison": evidence.comparison(accuracies),
+        "widths": evidence.widths(metrics),
+        "energy_model_errors": evidence.energy_model_errors(errors),
+        "energy_model_history": evidence.energy_model_history(history),
+        "energy_anchors": evidence.energy_anchors(published, dense),
+    }
+    for name, frame in made.items():
+        runs.write_csv(files[name], frame)
+
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        tables(
+            snakemake.input.metrics,
+            snakemake.input.errors,
+            snakemake.input.history,
+            snakemake.input.dense,
+            snakemake.input.published,
+            dict(snakemake.output.items()),
+        )

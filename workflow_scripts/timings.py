@@ -1,0 +1,31 @@
+"""Gathers seconds and memory of runs and jobs: the one table that no second run repeats."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ecc import runs
+from ecc.evidence import tables
+from ecc.logs import job
+
+
+def timings(metrics: Sequence[str], benchmarks: Sequence[str], file: str) -> None:
+    """`benchmarks` are Snakemake's, <rule>/<job>.tsv; they are of this machine."""
+    hardware = tables.in_words(runs.hardware())
+    jobs = [
+        {
+            "what": f"{Path(path).parent.name} {Path(path).stem}",
+            "seconds": measured["s"],
+            "peak_memory_mb": measured["max_rss"],
+            "hardware": hardware,
+        }
+        for path in benchmarks
+        for measured in pd.read_csv(path, sep="\t", na_values="-").to_dict("records")
+    ]
+    runs.write_csv(file, tables.timings(metrics, pd.DataFrame(jobs)))
+
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        timings(snakemake.input.metrics, snakemake.input.benchmarks, snakemake.output.timings)

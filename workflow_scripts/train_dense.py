@@ -1,0 +1,67 @@
+"""Trains the dense network of an experiment and measures its accuracy on validation images."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ecc import data, runs
+from ecc.logs import job
+from ecc.networks import Network
+from ecc.training import TrainingSettings, cross_entropy, evaluate, save_weights, train
+
+
+def train_dense(
+    manifest: str,
+    *,
+    network: dict[str, Any],
+    dataset: dict[str, Any],
+    training: dict[str, Any],
+    seed: int,
+    model: str,
+    history: str,
+    metrics: str,
+) -> None:
+    started = time.monotonic()
+    found = data.load(dataset, Path(manifest).parent)
+    settings = TrainingSettings(**training)
+    torch.manual_seed(seed)
+    dense = Network(**network).build()
+    frame = train(
+        dense,
+        found.train,
+        cross_entropy,
+        settings,
+        seed=seed,
+        checkpoint=Path(model).with_name("checkpoint.safetensors"),
+        description="dense",
+    )
+    accuracy = evaluate(dense, found.validation, device=settings.device)
+    save_weights(Path(model), dense)
+    runs.write_csv(history, frame)
+    runs.write_json(
+        metrics,
+        {
+            "dense_accuracy": accuracy,
+            "network": network,
+            "dataset": dataset,
+            "training": training,
+            **runs.record(seed, started),
+        },
+    )
+
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
+        train_dense(
+            snakemake.input.data,
+            network=snakemake.params.network,
+            dataset=snakemake.params.dataset,
+            training=snakemake.params.training,
+            seed=snakemake.params.seed,
+            model=snakemake.output.model,
+            history=snakemake.output.history,
+            metrics=snakemake.output.metrics,
+        )
