@@ -1,0 +1,198 @@
+"""What the docs name exists: commands, files, links, config keys; the example runs."""
+
+import importlib.util
+import re
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from ecc import config, data, methods, networks, platforms
+from ecc.evidence.plan import FIGURES
+from ecc.evidence.tables import comparison
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "results/*.md", "resources/*.md")
+    for path in ROOT.glob(pattern)
+)
+README = (ROOT / "README.md").read_text()
+RULES = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+SCHEMA = config.load(ROOT / "configs/schema.yaml")
+EXAMPLES = sorted((ROOT / "docs/examples").glob("*.yaml"))
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def script(path):
+    """A script of the docs, imported as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    search = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = search
+    return module
+
+
+def spans(text):
+    """Code between single backticks; one that runs over a line's end is on one line."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+
+
+def commands(text):
+    """Lines of shell blocks without their comments, and code in the text that starts a command."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
+    return lines + [span for span in spans(text) if span.startswith(("make ", ".venv/", "sbatch "))]
+
+
+def keys(schema):
+    """Names of all keys that the schema knows, at any depth."""
+    if isinstance(schema, list):
+        return set().union(*map(keys, schema))
+    if not isinstance(schema, dict):
+        return set()
+    return set(schema.get("properties", {})).union(*map(keys, schema.values()))
+
+
+@pages
+def test_links_inside_the_repository_resolve(page):
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text())
+    inside = [link.split("#")[0] for link in links if not link.startswith("http")]
+    assert [link for link in inside if not (page.parent / link).exists()] == []
+
+
+@pages
+def test_images_are_in_the_repository(page):
+    assert not re.search(r"!\[[^]]*\]\(http", page.read_text())
+
+
+@pages
+def test_commands_name_what_exists(page):
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    for command in commands(page.read_text()):
+        assert set(re.findall(r"\bmake ([\w-]+)", command)) <= targets, command
+        for name in re.findall(r"-m (benchmarks\.\w+)", command):
+            assert (ROOT / f"{name.replace('.', '/')}.py").exists(), command
+        for name in re.findall(r"(?<![\w./-])(?:[\w-]+/)+[\w-]+\.(?:py|yaml)", command):
+            assert (ROOT / name).exists(), command
+        for name in re.findall(r"\b([A-Z]+)=", command):
+            assert re.search(rf"^{name} \?=", makefile, re.MULTILINE), command
+
+
+@pages
+def test_files_named_exist(page):
+    """Paths from the root or the page; what a run makes, and templates, cannot be there yet."""
+    for span in spans(page.read_text()):
+        if re.fullmatch(r"\w[\w.-]*/[\w./-]*", span) and not span.startswith(("results/", "data/")):
+            places = [
+                place for place in (ROOT, page.parent) if (place / span.split("/")[0]).is_dir()
+            ]
+            assert not places or any((place / span).exists() for place in places), span
+
+
+@pages
+def test_config_keys_named_exist(page):
+    """Code such as `device: auto` and `methods.ecc.rho1` names keys of the schema."""
+    known = keys(SCHEMA)
+    for span in spans(page.read_text()):
+        if found := re.fullmatch(r"([a-z][a-z0-9_]*): \S.*", span):
+            assert found[1] in known, span
+        elif re.match(r"(datasets|networks|platforms|energy|training|methods|experiments)\.", span):
+            assert span.split(".")[-1] in known, span
+
+
+@pytest.mark.parametrize("overlay", EXAMPLES, ids=lambda path: path.stem)
+def test_overlays_of_the_docs_are_valid(overlay):
+    config.check(config.load(ROOT / "config.yaml", overlay), ROOT / "configs/schema.yaml")
+
+
+def test_readme_tells_of_every_figure_table_and_registered_name():
+    assert set(map(int, re.findall(r"`figure_(\d\d)`", README))) == set(FIGURES)
+    tables = set(re.findall(r"<results>/tables/(\w+)\.csv", RULES))
+    told = set(re.findall(r"`(?:results/tables/)?(\w+)\.csv`", README))
+    assert told == tables
+    for registry in (platforms.PLATFORMS, data.DATASETS):
+        assert [name for name in registry if f"`{name}`" not in README] == []
+
+
+def test_every_method_and_network_is_told_of():
+    told = "\n".join(page.read_text() for page in PAGES).lower()
+    for registry in (methods.METHODS, networks.ARCHITECTURES):
+        assert [name for name in registry if name not in told] == []
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == project["version"]
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert citation["license"] == "MIT"
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    assert [paper["year"] for paper in citation["references"]] == [2019, 2017, 2019]
+
+
+def test_python_in_the_readme_runs():
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
+        exec(block, names)
+    error = names["model"].energy(names["widths"]) / names["joules"] - 1
+    assert abs(error).mean() < 0.02
+
+
+def test_example_compresses_the_digits():
+    example = script(ROOT / "docs/examples/compress_digits.py")
+    found = example.main(replace(example.TRAINING, iterations=8))
+    assert list(found.index) == ["uniform", "ecc"]
+    assert ((found["measured_energy_j"] / found["budget_j"]).between(0.9, 1.03)).all()
+    assert found.filter(like="accuracy").stack().between(0, 1).all()
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Tables of a run of two methods with two seeds at one budget, and of one energy model."""
+    runs = pd.DataFrame(
+        {
+            "experiment": "mobilenet",
+            "platform": "jetson_tx2",
+            "method": ["ecc", "ecc", "uniform", "uniform"],
+            "budget_fraction": 0.5,
+            "budget_j": 0.01,
+            "dense_accuracy": 0.95,
+            "accuracy_before_finetuning": [0.8, 0.82, 0.1, 0.1],
+            "accuracy": [0.9, 0.92, 0.7, 0.72],
+            "modelled_energy_j": 0.01,
+            "measured_energy_j": [0.0098, 0.0099, 0.01, 0.0102],
+            "within_budget": [True, True, True, False],
+        }
+    )
+    runs.to_csv(tmp_path / "accuracy_at_budget.csv", index=False)
+    comparison(runs).to_csv(tmp_path / "comparison.csv", index=False)
+    update = script(ROOT / "docs/update.py")
+    models = [key.rsplit("_", 1) for key in update.MODELS]
+    errors = pd.DataFrame(models, columns=["model", "fit"])
+    errors = errors.assign(platform="jetson_tx2", network="mobilenet", relative_test_error=0.0264)
+    errors.to_csv(tmp_path / "energy_model_errors.csv", index=False)
+    anchors = pd.DataFrame({"relative_difference": [0.001, -0.004]})
+    anchors.to_csv(tmp_path / "energy_anchors.csv", index=False)
+    return tmp_path
+
+
+def test_update_fills_the_readme_from_tables(tables):
+    update = script(ROOT / "docs/update.py")
+    text = update.filled(README, tables)
+    assert "| MobileNet, Jetson TX2 | 0.50 (0.0100 J) | 0.810 → **0.910** | 0.100 → 0.710 |" in text
+    assert "| MobileNet, Jetson TX2 | 2.64 |" in text
+    told = " ".join(text.split())
+    assert "3 of 4 slim networks are within their budget; the worst exceeds it by 2.0 %" in told
+    assert "within 0.4 % of the 2 published" in told
+    assert update.filled(text, tables) == text
+    with pytest.raises(ValueError, match="accuracy"):
+        update.filled("no blocks", tables)

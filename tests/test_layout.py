@@ -1,0 +1,128 @@
+"""The house keeps its order: rules and scripts, schema and library, pins, imports without torch."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from inspect import signature
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ecc import data, energy, methods, networks, platforms, training
+from ecc.methods import ecc, netadapt
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = yaml.safe_load((ROOT / "configs/schema.yaml").read_text())
+DEFINITIONS = SCHEMA["$defs"]
+SCRIPTS = {path.stem for path in (ROOT / "workflow_scripts").glob("*.py")}
+
+
+def declared_rules():
+    """(name, text) of every rule; of a generated one the name before its wildcards."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    for block in re.split(r"^(?= *rule\b)", text, flags=re.MULTILINE)[1:]:
+        declared = re.match(r' *rule (\w+):| *rule:\s+name:\s+f"(\w+?)_\{', block)
+        yield declared[1] or declared[2], block
+
+
+RULES = list(declared_rules())
+
+
+@pytest.mark.parametrize(("name", "rule"), RULES, ids=[name for name, _ in RULES])
+def test_rule_script_log_and_benchmark_have_one_name(name, rule):
+    assert f'"../workflow_scripts/{name}.py"' in rule
+    assert f'"<logs>/{name}/' in rule
+    assert f'"<benchmarks>/{name}/' in rule
+    assert f'library=library("{name}")' in rule
+
+
+def test_every_script_has_its_rule():
+    assert {name for name, _ in RULES} == SCRIPTS
+
+
+def properties(schema, path=()):
+    """(path, description) of every key that the schema knows."""
+    for name, entry in schema.get("properties", {}).items():
+        resolved = {**resolve(entry), **entry}
+        yield (*path, name), resolved.get("description")
+        yield from properties(resolved, (*path, name))
+    for key in ("additionalProperties", "items", "then", "else"):
+        if isinstance(schema.get(key), dict):
+            yield from properties(resolve(schema[key]), path)
+    for part in schema.get("allOf", []):
+        yield from properties(resolve(part["then"]), path)
+
+
+def resolve(entry):
+    reference = entry.get("$ref")
+    return {**resolve(DEFINITIONS[reference.split("/")[-1]]), **entry} if reference else entry
+
+
+def test_schema_describes_every_key_and_forbids_unknown_ones():
+    assert [path for path, description in properties(SCHEMA) if not description] == []
+    closed = [SCHEMA, *(part for part in DEFINITIONS.values() if "properties" in part)]
+    wrappers = [DEFINITIONS[name] for name in ("dataset", "method", "energy_model")]
+    assert all(part in wrappers or part.get("additionalProperties") is False for part in closed)
+
+
+def test_schema_knows_what_the_library_knows():
+    network = SCHEMA["properties"]["networks"]["additionalProperties"]["properties"]
+    model = DEFINITIONS["energy_model"]["properties"]
+    assert network["architecture"]["enum"] == sorted(networks.ARCHITECTURES)
+    assert set(network["options"]["properties"]) == {
+        parameter.name
+        for architecture in networks.ARCHITECTURES.values()
+        for parameter in signature(architecture.build).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    assert set(DEFINITIONS["dataset"]["properties"]["kind"]["enum"]) == set(data.DATASETS)
+    assert set(DEFINITIONS["method"]["properties"]["method"]["enum"]) == set(methods.METHODS)
+    assert set(model["model"]["enum"]) == set(energy.KINDS)
+    assert set(model["fit"]["enum"]) == {fit for _, fit in energy.FITS}
+
+
+@pytest.mark.parametrize("kind", data.DATASETS)
+def test_schema_has_the_settings_of_a_dataset(kind):
+    assert set(DEFINITIONS[kind]["properties"]) == {"kind", *data.DATASETS[kind].defaults}
+
+
+@pytest.mark.parametrize(
+    ("definition", "settings", "more"),
+    [
+        ("stage", training.TrainingSettings, set()),
+        ("phase", training.TrainingSettings, {"loss"}),
+        ("ecc", ecc.Settings, {"method"}),
+        ("netadapt", netadapt.Settings, {"method"}),
+    ],
+)
+def test_schema_has_the_settings_of_the_library(definition, settings, more):
+    expected = {field.name for field in fields(settings)} - {"device"} | more
+    assert set(DEFINITIONS[definition]["properties"]) == expected
+
+
+def test_default_names_known_platforms_alone():
+    assert set(yaml.safe_load((ROOT / "config.yaml").read_text())["platforms"]) <= set(
+        platforms.PLATFORMS
+    )
+
+
+def pins(text):
+    return dict(re.findall(r"^[ -]*([\w-]+)(?:\[\w+\])?==([\w.]+)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "envs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_conda_environments_have_the_pinned_versions(path):
+    pinned = pins((ROOT / "envs/requirements.txt").read_text())
+    own = pins(path.read_text())
+    assert own
+    assert own.items() <= pinned.items()
+
+
+@pytest.mark.parametrize(
+    "module", ["config", "structure", "budgets", "platforms", "energy", "evidence.tables", "runs"]
+)
+def test_small_jobs_do_not_import_torch(module):
+    code = f"import sys, ecc.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,72 @@
+"""Files that are whole or absent, and the record of a run."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from ecc import runs
+
+
+def test_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "new" / "result.txt"
+    runs.write_text(path, "first")
+
+    def die_while_writing():
+        with runs.temporary(path) as draft:
+            draft.write_text("half of the sec")
+            assert path.read_text() == "first"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        die_while_writing()
+    assert path.read_text() == "first"
+    runs.write_text(path, "second")
+    assert path.read_text() == "second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), runs.temporary(tmp_path / "result"):
+        pass
+
+
+def test_json_does_not_depend_on_the_order_of_keys(tmp_path):
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    runs.write_json(one, {"a": 0.1, "b": [1, None]})
+    runs.write_json(other, {"b": [1, None], "a": 0.1})
+    assert one.read_bytes() == other.read_bytes()
+    assert json.loads(one.read_text()) == {"a": 0.1, "b": [1, None]}
+
+
+def test_csv_holds_every_digit(tmp_path):
+    frame = pd.DataFrame({"sample": [1, 2], "energy_j": [0.1 + 0.2, 1e-17], "name": ["a", "b,c"]})
+    runs.write_csv(tmp_path / "table.csv", frame)
+    read = pd.read_csv(tmp_path / "table.csv", float_precision="round_trip")
+    assert read.equals(frame)
+    assert b"\r" not in (tmp_path / "table.csv").read_bytes()
+
+
+def test_record_of_a_run_can_be_written(tmp_path):
+    record = runs.record(seed=7, started=time.monotonic() - 5)
+    runs.write_json(tmp_path / "record.json", record)
+    assert json.loads((tmp_path / "record.json").read_text()) == record
+    assert record["seed"] == 7
+    assert 5 <= record["seconds"] < 60
+    assert 10 < record["peak_memory_mb"] < 1e6
+
+
+def test_versions_and_hardware_are_named(monkeypatch):
+    assert set(runs.versions()) == {"python", *runs.PACKAGES}
+    monkeypatch.setattr(runs, "PACKAGES", ("no-such-package",))
+    assert runs.versions()["no-such-package"] == "absent"
+    assert runs.hardware()["cores"] >= 1
+    assert runs.hardware()["system"]
+
+
+def test_the_machine_is_named_without_torch():
+    code = "import sys; from ecc import runs; runs.record(0, 0.0);assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,443 @@
+"""Training: resumed equals uninterrupted, losses equal their formulas, broken files are named."""
+
+import json
+import math
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ecc.channels import is_depthwise
+from ecc.errors import UserError
+from ecc.methods.ecc import Settings, Solver
+from ecc.training import (
+    Distillation,
+    TrainingSettings,
+    adam,
+    cross_entropy,
+    device_of,
+    evaluate,
+    load_weights,
+    save_weights,
+    schedule,
+    train,
+)
+
+
+def same_weights(one, other):
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+class KilledError(Exception):
+    """The end of a process, as far as a test can have it."""
+
+
+class KilledAt:
+    """An update that dies at an iteration, another update's work being done before."""
+
+    def __init__(self, fatal, inner=None):
+        self.fatal, self.inner = fatal, inner
+
+    def __repr__(self):
+        return f"KilledAt({self.inner!r})"  # the same for the run that dies and that which resumes
+
+    def __call__(self, iteration, optimizer):
+        if iteration == self.fatal:
+            raise KilledError
+        return self.inner(iteration, optimizer) if self.inner else {}
+
+    def state(self):
+        return self.inner.state() if self.inner else {}
+
+    def restore(self, state):
+        if self.inner:
+            self.inner.restore(state)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("fatal", [5, 8, 11])
+def test_resumed_equals_uninterrupted(
+    tiny_network, memory_split, training_settings, tmp_path, channels_last, fatal
+):
+    settings = training_settings(
+        dropout=True, schedule="cosine", checkpoint_every=4, channels_last=channels_last
+    )
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    whole = tiny_network()
+    lives = KilledAt(None)
+    expected = train(whole, memory_split(), cross_entropy, settings, seed=3, update=lives)
+    killed, split = tiny_network(), memory_split()
+    with pytest.raises(KilledError):
+        train(
+            killed,
+            split,
+            cross_entropy,
+            settings,
+            seed=3,
+            update=KilledAt(fatal),
+            checkpoint=checkpoint,
+        )
+    resumed, split = tiny_network(), memory_split()
+    history = train(
+        resumed, split, cross_entropy, settings, seed=3, update=lives, checkpoint=checkpoint
+    )
+    assert split.asked["batches"] == 12 - fatal // 4 * 4
+    assert history.equals(expected)
+    assert same_weights(resumed, whole)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pace", ["automatic", "fixed"])
+@pytest.mark.parametrize("fatal", [21, 53])
+def test_resumed_equals_uninterrupted_with_the_solver(
+    tiny_problem, training_settings, tmp_path, pace, fatal
+):
+    problem = tiny_problem(
+        0.6,
+        training=training_settings(
+            iterations=60, dropout=True, checkpoint_every=10, channels_last=False
+        ),
+    )
+    checkpoint = tmp_path / "checkpoint.safetensors"
+
+    def run(fatal=None, checkpoint=None):
+        model = problem.student()
+        solver = Solver(problem, model, Settings(pace=pace, beta=0.2))
+        history = train(
+            model,
+            problem.train,
+            problem.distillation(),
+            problem.training,
+            seed=0,
+            update=KilledAt(fatal, solver),
+            checkpoint=checkpoint,
+        )
+        return model, history, solver.finish()
+
+    whole, expected, keep = run()
+    with pytest.raises(KilledError):
+        run(fatal, checkpoint)
+    resumed, history, resumed_keep = run(None, checkpoint)
+    assert history.equals(expected)
+    assert same_weights(resumed, whole)
+    assert all(torch.equal(a, b) for a, b in zip(resumed_keep, keep, strict=True))
+
+
+def left_behind(tiny_network, memory_split, settings, path, seed=3):
+    """A checkpoint of a training that died."""
+    with pytest.raises(KilledError):
+        train(
+            tiny_network(),
+            memory_split(),
+            cross_entropy,
+            settings,
+            seed=seed,
+            update=KilledAt(9),
+            checkpoint=path,
+        )
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 1e-3},
+        {"iterations": 13},
+        {"batch_size": 4},
+        {"weight_decay": 0.0},
+        {"schedule": "cosine"},
+        {"seed": 4},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_checkpoint_of_other_settings_is_not_used(
+    tiny_network, memory_split, training_settings, tmp_path, changes
+):
+    path = tmp_path / "checkpoint.safetensors"
+    settings = training_settings(checkpoint_every=4)
+    left_behind(tiny_network, memory_split, settings, path)
+    seed = changes.get("seed", 3)
+    settings = replace(settings, **{key: changes[key] for key in changes if key != "seed"})
+    fresh, model = tiny_network(), tiny_network()
+    expected = train(fresh, memory_split(), cross_entropy, settings, seed=seed)
+    lives = KilledAt(None)
+    history = train(
+        model, memory_split(), cross_entropy, settings, seed=seed, update=lives, checkpoint=path
+    )
+    assert history.equals(expected)
+    assert same_weights(model, fresh)
+
+
+@pytest.mark.parametrize("changed", ["rho1", "budget", "energy"])
+def test_checkpoint_of_another_compression_is_not_used(tiny_problem, tmp_path, changed):
+    problem = tiny_problem(0.6, iterations=30)
+    problem = replace(problem, training=replace(problem.training, checkpoint_every=10))
+    path = tmp_path / "checkpoint.safetensors"
+
+    def run(problem, settings, checkpoint=None, fatal=None):
+        model = problem.student()
+        update = KilledAt(fatal, Solver(problem, model, settings))
+        loss = problem.distillation()
+        return train(
+            model,
+            problem.train,
+            loss,
+            problem.training,
+            seed=0,
+            update=update,
+            checkpoint=checkpoint,
+        )
+
+    with pytest.raises(KilledError):
+        run(problem, Settings(), path, fatal=15)
+    settings = Settings(rho1=1.0) if changed == "rho1" else Settings()
+    if changed == "budget":
+        problem = replace(problem, budget_j=problem.budget_j * 0.9)
+    if changed == "energy":
+        dearer = 1.1 * problem.energy.coefficients_j
+        problem = replace(problem, energy=replace(problem.energy, coefficients_j=dearer))
+    assert run(problem, settings, path).equals(run(problem, settings))
+
+
+def test_checkpoint_of_other_initial_weights_is_not_used(
+    tiny_network, memory_split, training_settings, tmp_path
+):
+    path = tmp_path / "checkpoint.safetensors"
+    settings = training_settings(checkpoint_every=4)
+    left_behind(tiny_network, memory_split, settings, path)
+    split, lives = memory_split(), KilledAt(None)
+    train(tiny_network(1), split, cross_entropy, settings, seed=3, update=lives, checkpoint=path)
+    assert split.asked["batches"] == 12
+
+
+def test_device_and_checkpoint_interval_may_change_on_resuming(
+    tiny_network, memory_split, training_settings, tmp_path
+):
+    path = tmp_path / "checkpoint.safetensors"
+    settings = training_settings(checkpoint_every=4, channels_last=False)
+    left_behind(tiny_network, memory_split, settings, path)
+    split = memory_split()
+    settings = replace(settings, checkpoint_every=100, device="auto")
+    lives = KilledAt(None)
+    train(tiny_network(), split, cross_entropy, settings, seed=3, update=lives, checkpoint=path)
+    assert split.asked["batches"] == 4
+
+
+@pytest.mark.parametrize("size", [0, 6, 300, -10])
+def test_truncated_checkpoint_is_named(
+    tiny_network, memory_split, training_settings, tmp_path, size
+):
+    path = tmp_path / "checkpoint.safetensors"
+    settings = training_settings(checkpoint_every=4)
+    left_behind(tiny_network, memory_split, settings, path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors is truncated") as raised:
+        train(
+            tiny_network(),
+            memory_split(),
+            cross_entropy,
+            settings,
+            seed=3,
+            update=KilledAt(None),
+            checkpoint=path,
+        )
+    assert "\n" not in str(raised.value)
+
+
+def test_header_of_a_checkpoint_does_not_grow_with_the_history(
+    tiny_network, memory_split, training_settings, tmp_path
+):
+    """Safetensors refuses headers above 100 MB, which is 1,000 bytes an iteration at 100,000."""
+
+    def header(iterations):
+        path = tmp_path / f"{iterations}.safetensors"
+        settings = training_settings(iterations=iterations + 2, checkpoint_every=iterations)
+        with pytest.raises(KilledError):
+            train(
+                tiny_network(),
+                memory_split(),
+                cross_entropy,
+                settings,
+                seed=0,
+                update=KilledAt(iterations),
+                checkpoint=path,
+            )
+        return struct.unpack("<Q", path.read_bytes()[:8])[0]
+
+    assert header(60) - header(10) < 100
+
+
+def test_loss_that_is_not_finite_names_the_learning_rate(
+    tiny_network, memory_split, training_settings
+):
+    def nan(model, images, labels):
+        return cross_entropy(model, images, labels) * float("nan")
+
+    with pytest.raises(UserError, match=r"digits: the loss is nan at .* learning_rate \(0.005\)"):
+        train(
+            tiny_network(), memory_split(), nan, training_settings(), seed=0, description="digits"
+        )
+    diverging = training_settings(learning_rate=1e30, iterations=50)
+    with pytest.raises(UserError, match="lower learning_rate"):
+        train(tiny_network(), memory_split(), cross_entropy, diverging, seed=0)
+
+
+def test_same_seed_same_weights_other_seed_others(tiny_network, memory_split, training_settings):
+    def trained(seed):
+        model = tiny_network()
+        settings = training_settings(dropout=True)
+        train(model, memory_split(), cross_entropy, settings, seed=seed)
+        return model
+
+    assert same_weights(trained(1), trained(1))
+    assert not same_weights(trained(1), trained(2))
+
+
+def test_dropout_is_silent_unless_asked_for(tiny_network, memory_split, training_settings):
+    seen = []
+
+    def watched(model, images, labels):
+        seen.append([m.training for m in model.modules() if isinstance(m, nn.Dropout)])
+        assert model.layers[1].training
+        return cross_entropy(model, images, labels)
+
+    for dropout in (False, True):
+        settings = training_settings(iterations=1, dropout=dropout)
+        train(tiny_network(), memory_split(), watched, settings, seed=0)
+    assert seen == [[False], [True]]
+
+
+def test_distillation_is_its_formula(tiny_network, memory_split):
+    teacher, student = tiny_network(0), tiny_network(1).eval()
+    images, labels = next(memory_split().batches(16, 0))
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    loss = Distillation(teacher)(student, images, labels)
+    with torch.no_grad():
+        target, logits = teacher.eval()(images), student(images)
+    squares = ((logits - target) ** 2).sum() / logits.numel()
+    entropy = -logits.log_softmax(1)[torch.arange(16), labels].mean()
+    assert loss.item() == pytest.approx(float(0.5 * squares + 0.5 * entropy), rel=1e-5)
+    # The teacher learns nothing, not even the statistics of its batch norms.
+    loss.backward()
+    assert all(torch.equal(before[name], t) for name, t in teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert any(parameter.grad is not None for parameter in student.parameters())
+
+
+def test_teacher_follows_the_images_to_their_device(tiny_network):
+    """The "meta" device stands for an accelerator: it too refuses tensors of another device."""
+    loss, student = Distillation(tiny_network(0)), tiny_network(1).to("meta")
+    images, labels = torch.empty(4, 3, 8, 8, device="meta"), torch.zeros(4, dtype=torch.long)
+    assert loss(student, images, labels.to("meta")).device.type == "meta"
+
+
+def test_cross_entropy_is_its_formula(tiny_network, memory_split):
+    model = tiny_network().eval()
+    images, labels = next(memory_split().batches(16, 0))
+    expected = functional.cross_entropy(model(images), labels)
+    assert cross_entropy(model, images, labels).item() == expected.item()
+
+
+def test_weight_decay_spares_depthwise_kernels(tiny_network, training_settings):
+    model = tiny_network()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    optimizer = adam(model, training_settings(weight_decay=0.1))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    decayed = {
+        name for name, parameter in model.named_parameters() if not parameter.equal(before[name])
+    }
+    kernels = {f"{name}.weight" for name, m in model.named_modules() if is_depthwise(m)}
+    # Adam's step has the sign of the decay; biases that are zero (batch norms') stay.
+    zero = {name for name, value in before.items() if not value.any()}
+    assert len(kernels) == 1
+    assert decayed == set(before) - kernels - zero
+
+
+def test_schedules_begin_and_end_where_they_should():
+    def factors(name, iterations=1000):
+        settings = TrainingSettings(iterations=iterations, schedule=name)
+        return np.array([schedule(settings, i) for i in range(iterations)])
+
+    assert set(factors("constant")) == {1.0}
+    cosine, onecycle = factors("cosine"), factors("onecycle")
+    assert cosine[0] == 1
+    assert (np.diff(cosine) < 0).all()
+    assert cosine[500] == pytest.approx(0.5)
+    assert 0 < cosine[-1] < 1e-4
+    assert 0 < onecycle[0] < 0.02
+    assert onecycle.argmax() == 100
+    assert onecycle.max() == 1
+    assert (np.diff(onecycle[:101]) > 0).all()
+    assert (np.diff(onecycle[100:]) < 0).all()
+    assert 0 < onecycle[-1] < 1e-4
+    assert all(0 < factor <= 1 for factor in factors("onecycle", 3))
+
+
+def test_learning_rate_follows_the_schedule(tiny_network, memory_split, training_settings):
+    settings = training_settings(schedule="cosine")
+    history = train(tiny_network(), memory_split(), cross_entropy, settings, seed=0)
+    assert history["iteration"].tolist() == list(range(12))
+    expected = [5e-3 * 0.5 * (1 + math.cos(math.pi * i / 12)) for i in range(12)]
+    assert history["learning_rate"].tolist() == pytest.approx(expected)
+
+
+def test_unknown_schedule_is_refused(tiny_network, memory_split, training_settings):
+    settings = training_settings(schedule="linear")
+    with pytest.raises(UserError, match="'linear': known are constant, cosine, onecycle"):
+        train(tiny_network(), memory_split(), cross_entropy, settings, seed=0)
+
+
+def test_evaluate_counts_the_last_partial_batch(memory_split):
+    split = memory_split(count=10)
+    answers = split.labels.clone()
+    answers[8:] = (answers[8:] + 1) % split.classes  # wrong in the last, partial batch alone
+
+    class Told(nn.Module):
+        def forward(self, images):
+            assert not self.training
+            rows = [next(i for i, x in enumerate(split.images) if x.equal(y)) for y in images]
+            return functional.one_hot(answers[rows], split.classes).float()
+
+    for batch_size in (4, 10, 100):
+        assert evaluate(Told(), split, batch_size=batch_size) == 0.8
+
+
+def test_weights_are_saved_and_loaded(tiny_network, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    model = tiny_network(0).to(memory_format=torch.channels_last)
+    save_weights(path, model)
+    loaded = load_weights(path, tiny_network(1))
+    assert same_weights(loaded, model)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("content", ["truncated", "empty", "text", "absent", "other"])
+def test_weights_that_do_not_fit_are_named(tiny_network, tmp_path, content):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, nn.Linear(3, 2) if content == "other" else tiny_network())
+    if content == "truncated":
+        path.write_bytes(path.read_bytes()[:-5])
+    elif content == "empty":
+        path.write_bytes(b"")
+    elif content == "text":
+        path.write_text(json.dumps({"not": "weights"}))
+    elif content == "absent":
+        path.unlink()
+    named = "belongs to another network" if content == "other" else "truncated or not"
+    with pytest.raises(UserError, match=rf"weights\.safetensors.*{named}|weights.*{named}") as e:
+        load_weights(path, tiny_network())
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["tpu7", "cuda:99"])
+def test_device_that_is_absent_is_named(name):
+    with pytest.raises(UserError, match=f"device '{name}'") as raised:
+        device_of(name)
+    assert "\n" not in str(raised.value)

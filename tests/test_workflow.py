@@ -1,0 +1,217 @@
+"""The whole workflow on the smoke configuration, in a copy of the repository."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+ROOT = Path(__file__).parents[1]
+SMOKE = ("--configfile", "configs/smoke.yaml")
+PARTS = (
+    *("Snakefile", "config.yaml", "rules", "workflow_scripts", "ecc", "configs", "profiles"),
+    *("docs", "envs", "resources"),
+)
+ACCURACY = (
+    "experiment,network,dataset,platform,method,budget_fraction,budget_j,seed,dense_energy_j,"
+    "dense_accuracy,accuracy_before_finetuning,accuracy,modelled_energy_j,measured_energy_j,"
+    "within_budget,iterations"
+)
+
+
+def clone(folder):
+    """What a fresh clone has, without anything that a run leaves behind."""
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / part, folder / part, ignore=ignored)
+        else:
+            shutil.copy(ROOT / part, folder / part)
+    return folder
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+
+
+def snakemake(folder, *arguments):
+    """Exit code, and everything that a terminal would show."""
+    done = subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def planned(output):
+    """Rules that a dry-run would run, with the number of their jobs."""
+    rows = re.findall(r"^(\w+) +(\d+)$", output.split("Job stats:")[-1], re.MULTILINE)
+    return {name: int(count) for name, count in rows if name not in ("all", "total")}
+
+
+def tables(folder):
+    """Contents of all tables but that of the timings."""
+    found = sorted((folder / "results/smoke/tables").glob("*.csv"))
+    return {path.name: path.read_bytes() for path in found if path.name != "timings.csv"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A copy in which the smoke configuration has run."""
+    folder = clone(tmp_path_factory.mktemp("finished"))
+    code, output = snakemake(folder, *SMOKE)
+    assert code == 0, output
+    return folder
+
+
+def test_tables_figures_and_weights_are_there(finished):
+    results = finished / "results/smoke"
+    accuracy = pd.read_csv(results / "tables/accuracy_at_budget.csv")
+    assert ",".join(accuracy) == ACCURACY
+    assert len(accuracy) == 3 * 2 + 3
+    assert (accuracy["modelled_energy_j"] <= accuracy["budget_j"]).all()
+    for name in ("energy_model_errors", "energy_anchors", "widths", "timings"):
+        assert len(pd.read_csv(results / f"tables/{name}.csv"))
+    for number in range(2, 11):
+        for suffix in ("png", "pdf"):
+            assert (results / f"figures/figure_{number:02}.{suffix}").stat().st_size > 1000
+    assert not list(results.rglob("*.part"))
+    assert not list(results.rglob("checkpoint*"))
+
+
+def test_methods_train_equally_long(finished):
+    accuracy = pd.read_csv(finished / "results/smoke/tables/accuracy_at_budget.csv")
+    assert (accuracy.groupby("experiment")["iterations"].nunique() == 1).all()
+
+
+def test_report_is_made_offline(finished):
+    code, output = snakemake(finished, *SMOKE, "--report", "report.html")
+    assert code == 0, output
+    report = (finished / "report.html").read_text()
+    for word in ("Figure 4", "Accuracy at budget", "Energy models", "Widths", "Timings"):
+        assert word in report
+
+
+def test_second_run_has_nothing_to_do(finished):
+    code, output = snakemake(finished, *SMOKE)
+    assert code == 0
+    assert "Nothing to be done" in output
+
+
+def test_an_edit_of_the_library_reruns_what_imports_it(finished):
+    source = finished / "ecc/evidence/figures.py"
+    before = source.read_text()
+    source.write_text(before + "# edited\n")
+    try:
+        _, output = snakemake(finished, *SMOKE, "-n")
+        assert planned(output) == {"tables": 1, "figures": 1, "timings": 1}
+    finally:
+        source.write_text(before)
+
+
+def test_a_changed_setting_reruns_what_it_touches(finished):
+    (finished / "ramp.yaml").write_text("methods: {ecc: {ramp: 0.5}}")
+    _, output = snakemake(finished, *SMOKE, "ramp.yaml", "-n")
+    rerun = {"compress_alexnet_jetson_tx2": 1, "compress_mobilenet_jetson_tx2": 1}
+    rerun |= {name.replace("compress", "finetune"): 1 for name in rerun}
+    assert planned(output) == {**rerun, "tables": 1, "figures": 1, "timings": 1}
+
+
+def test_without_batches_every_run_is_a_job_with_the_same_files(finished):
+    _, output = snakemake(finished, *SMOKE, "-n", "--forceall", "--config", "batch=[]")
+    jobs = planned(output)
+    assert jobs["compress_mobilenet_jetson_tx2"] == 3 * 2
+    assert jobs["finetune_alexnet_jetson_tx2"] == 3
+
+
+def test_the_papers_scale_can_be_planned_without_its_data(finished):
+    code, output = snakemake(finished, "--configfile", "configs/paper.yaml", "-n")
+    assert code == 0, output
+    assert planned(output)["compress_mobilenet_gtx1080ti"] == 4 * 3 * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("energy={sampels: 5}", "config key energy.sampels is unknown"),
+        ("seed=1e-3", "config key seed: 0.001 must be a whole number"),
+        ("device=gpu", "config key device: 'gpu'"),
+    ],
+)
+def test_a_wrong_configuration_ends_with_one_line(finished, change, words):
+    code, output = snakemake(finished, *SMOKE, "--config", change)
+    assert code == 1
+    assert words in output.splitlines()[-1]
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "words"),
+    [
+        ("low", "joules: 1.0e-6", "the smallest reachable energy is"),
+        ("high", "joules: 1.0e+3", "above the energy of the dense network"),
+    ],
+)
+def test_an_impossible_budget_is_named_and_loses_nothing(finished, name, budget, words):
+    overlay = finished / f"{name}.yaml"
+    smoke = (finished / "configs/smoke.yaml").read_text()
+    overlay.write_text(smoke.replace("- name: alexnet", f"- name: {name}", 1))
+    overlay.write_text(overlay.read_text().replace("{reducible: 0.5}", f"{{{budget}}}"))
+    before = tables(finished)
+    code, output = snakemake(finished, "--configfile", overlay.name)
+    assert code == 1
+    assert words in output
+    assert "Traceback" not in output
+    assert tables(finished) == before
+
+
+def test_missing_data_is_named(finished):
+    overlay = finished / "absent.yaml"
+    smoke = (finished / "configs/smoke.yaml").read_text()
+    absent = "  absent: {kind: imagenet, path: nowhere, classes: 8}\n\nnetworks:"
+    overlay.write_text(
+        smoke.replace("\nnetworks:", absent).replace("dataset: fractals", "dataset: absent")
+    )
+    code, output = snakemake(finished, "--configfile", overlay.name)
+    assert code == 1
+    assert "nowhere" in output
+    assert "image-net.org" in output
+    assert "Traceback" not in output
+
+
+def test_a_killed_run_leaves_no_orphans_and_ends_with_the_same_tables(finished, tmp_path):
+    folder = clone(tmp_path)
+    log = (folder / "log").open("w")
+    run = subprocess.Popen(command(*SMOKE), cwd=folder, stdout=log, stderr=log)
+    while not list(folder.glob("results/smoke/compressed/**/metrics.json")):
+        assert run.poll() is None, (folder / "log").read_text()
+        time.sleep(0.1)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    deadline = time.monotonic() + 60  # a job that is importing torch notices afterwards
+    while processes_in(folder) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert processes_in(folder) == []
+    subprocess.run([sys.executable, "profiles/unlock.py"], cwd=folder, check=True)
+    code, output = snakemake(folder, *SMOKE)
+    assert code == 0, output
+    assert tables(folder) == tables(finished)
+
+
+def processes_in(folder):
+    """Process ids of scripts that still run in `folder`."""
+    found = psutil.process_iter(["pid", "cwd"])
+    return [process.info["pid"] for process in found if process.info["cwd"] == str(folder)]
