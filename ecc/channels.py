@@ -287,19 +287,14 @@ def _dependencies(model: nn.Module, size: Pair, image_channels: int) -> Any:
     device = next(model.parameters()).device
     example = torch.empty(1, image_channels, *size, device=device)
     training = model.training
-    # Autograd sees an operation in place on a single channel as one on a view, and loses the layer.
-    in_place = [module for module in model.modules() if getattr(module, "inplace", False)]
-    for module in in_place:
-        module.inplace = False  # type: ignore[assignment]
     try:
         with torch.enable_grad():
-            graph = torch_pruning.DependencyGraph().build_dependency(model.eval(), example)
+            # A tuple: a bare tensor would be tried as one unbatched image first.
+            graph = torch_pruning.DependencyGraph().build_dependency(model.eval(), (example,))
     except Exception as error:
         raise _untraceable(size, error) from error
     finally:
         model.train(training)
-        for module in in_place:
-            module.inplace = True  # type: ignore[assignment]
     return graph
 
 

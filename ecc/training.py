@@ -99,6 +99,8 @@ class Distillation:
         self.teacher = teacher.eval()
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        if next(self.teacher.parameters()).device != images.device:
+            self.teacher.to(images.device)
         with torch.no_grad():
             target = self.teacher(images)
         logits = model(images)

@@ -2,7 +2,7 @@
 
     .venv/bin/python docs/examples/compress_digits.py
 
-Run it in the folder of the repository; a quarter of a minute on one core.
+Run it in the folder of the repository; seconds on one core.
 """
 
 import sys

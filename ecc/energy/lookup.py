@@ -124,7 +124,7 @@ def _weights(
     for side, start, way in zip(features.sides(s, array), low, span, strict=True):
         place = (side - array(start)) * array((knots - 1) * (way > 0) / np.where(way > 0, way, 1))
         cell = xp.floor(place).clip(0, knots - 2)
-        share = (place - cell)[..., None].clip(0, 1)
+        share = (place - cell)[..., None]
         knot = array(np.arange(knots, dtype=np.float64)) - cell[..., None]
         found.append((knot == 0) * (1 - share) + (knot == 1) * share)
     return found[0], found[1]

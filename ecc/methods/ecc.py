@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -53,8 +54,8 @@ class Settings:
 def compress(problem: Problem, settings: Settings) -> Compressed:
     """Compresses until E(phi(W)) meets the budget, then trains on with the zeros fixed.
 
-    If the given iterations do not suffice (only at a fixed pace that is too slow), the channels of
-    smallest score are dropped at the end, so that the budget holds in any case.
+    If the given iterations do not suffice (at a fixed pace that is too slow), s is lowered at the
+    end and the channels of smallest norm are dropped, so that the budget holds in any case.
     """
     model = problem.student()
     solver = Solver(problem, model, settings)
@@ -96,7 +97,7 @@ class Solver:
         alpha = float(optimizer.param_groups[0]["lr"])
         scores = channel_scores(self.problem, self.model, optimizer)
         if iteration == 0:
-            self._scale(scores, alpha)
+            self._scale(scores)
         keep = []
         for group, score in enumerate(scores):
             self.y[group] = trim(self.y[group], score, self.s[group], alpha)
@@ -123,16 +124,14 @@ class Solver:
     def finish(self) -> list[Tensor]:
         """The channels kept; where the budget is not met yet, drops the least until it is."""
         if self.keep is None:
-            widths = np.maximum(np.floor(self.s), self.lower)
-            if self._energy(widths) > self.budget:
-                low, high = 0.0, 1.0  # bisect between the smallest widths and s
+            widths = self._between(1.0)
+            if self.problem.joules(widths) > self.problem.budget_j:
+                low, high = 0.0, 1.0  # inside the budget, outside
                 for _ in range(50):
                     middle = (low + high) / 2
-                    between = np.floor(self.lower + middle * (self.s - self.lower))
-                    low, high = (
-                        (middle, high) if self._energy(between) <= self.budget else (low, middle)
-                    )
-                widths = np.floor(self.lower + low * (self.s - self.lower))
+                    inside = self.problem.joules(self._between(middle)) <= self.problem.budget_j
+                    low, high = (middle, high) if inside else (low, middle)
+                widths = self._between(low)
             self.keep = self.channels.keep_largest(self.model, widths)
             self.channels.mask(self.model, self.keep)
         return self.keep
@@ -151,7 +150,9 @@ class Solver:
             self.keep = [state[f"keep.{group}"] for group in range(len(self.s))]
             self.phi = np.array([int(kept.sum()) for kept in self.keep])
 
-    def _scale(self, scores: list[Floats], alpha: float) -> None:
+    def _scale(self, scores: list[Floats]) -> None:
+        # The rate of the whole training, not that of the first iteration, which may be warming up.
+        alpha = self.problem.training.learning_rate
         medians = np.array([np.median(score) for score in scores]) / alpha
         slope = self._gradient(self.s)
         self.rho1 = self.settings.rho1 * medians
@@ -203,15 +204,19 @@ class Solver:
         self.s = s
 
     def _solve(self, s: Floats, group: int, narrowest: float, target: float) -> float:
-        """The width of one group, by bisection, for which E(s) meets the target."""
-        low, high = narrowest, float(s[group])
+        """The width of one group for which E(s) meets the target, between `narrowest` and s."""
+
+        def excess(width: float) -> float:
+            trial[group] = width
+            return self._energy(trial) - target
+
         trial = s.copy()
-        for _ in range(30):
-            trial[group] = (low + high) / 2
-            low, high = (
-                (trial[group], high) if self._energy(trial) <= target else (low, trial[group])
-            )
-        return low
+        return float(brentq(excess, narrowest, s[group], xtol=1e-6 * self.full[group]))
+
+    def _between(self, share: float) -> Floats:
+        """Whole widths at a share of the way from the smallest ones to s."""
+        widths: Floats = np.floor(self.lower + share * (self.s - self.lower))
+        return widths
 
     def _energy(self, widths: Floats) -> float:
         return self.problem.joules(widths) / self.dense_j
