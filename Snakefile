@@ -32,6 +32,10 @@ include: "rules/compression.smk"
 include: "rules/evidence.smk"
 
 
+onerror:
+    say_what_failed()
+
+
 rule all:
     default_target: True
     input:

@@ -52,7 +52,9 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> Config:
 
 
 def check(config: Config, schema: str | Path) -> Config:
-    """Returns `config` if it fits the schema and its parts fit each other.
+    """Returns `config`, keys sorted, if it fits the schema and its parts fit each other.
+
+    Sorted, because the order in which an overlay writes its keys must not look like a change.
 
     Raises UserError for the first thing that is wrong.
     """
@@ -67,7 +69,8 @@ def check(config: Config, schema: str | Path) -> Config:
     _once(names, ("experiments",))
     for index, experiment in enumerate(config["experiments"]):
         _check_experiment(config, experiment, ("experiments", index))
-    return config
+    ordered: Config = _sorted(config)
+    return ordered
 
 
 def experiment(config: Config, name: str) -> Config:
@@ -146,6 +149,12 @@ def model_file(model: Mapping[str, Any]) -> str:
     """Name of the file of a fitted model: networks as safetensors, coefficients as JSON."""
     suffix = "safetensors" if model["model"].startswith("mlp") else "json"
     return f"{model_label(model)}.{suffix}"
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _check_finite(value: Any, key: Key) -> None:

@@ -37,7 +37,8 @@ def job(log: str | Path) -> Iterator[None]:
     terminal.addFilter(lambda record: record.name != "py.warnings")
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
     logging.captureWarnings(True)
-    signal.signal(signal.SIGTERM, _exit)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _exit)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         yield
@@ -50,6 +51,16 @@ def job(log: str | Path) -> Iterator[None]:
         name = type(error).__name__
         logging.error(f"unexpected {name}: {_one_line(error)} (traceback in {path})")
         sys.exit(1)
+
+
+def errors(folder: str | Path, since: float) -> list[str]:
+    """The last words of the jobs that failed since a time: one line each, from their logs."""
+    found = []
+    for path in sorted(Path(folder).rglob("*.log")):
+        if path.stat().st_mtime >= since:
+            said = [line for line in path.read_text().splitlines() if " ERROR " in line]
+            found += [f"{path}: {line.split(' ERROR ', 1)[1]}" for line in said[-1:]]
+    return found
 
 
 def _ours(record: logging.LogRecord) -> bool:

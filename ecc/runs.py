@@ -14,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from ecc.errors import UserError
+
 PACKAGES = ("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scipy", "pandas")
 
 
@@ -42,6 +44,16 @@ def write_json(path: str | Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """Raises UserError, one line that names the file, where it is missing or not whole."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run the workflow so that it is made") from None
+    except ValueError:
+        raise UserError(f"{path} is not whole: delete it and run the workflow again") from None
+
+
 def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
     with temporary(path) as draft:
         frame.to_csv(draft, index=False, lineterminator="\n")
@@ -60,6 +72,12 @@ def record(seed: int, started: float) -> dict[str, Any]:
         "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def finished(checkpoint: Path) -> None:
+    """Removes the checkpoints of a run whose results are written, those of its phases too."""
+    for left in checkpoint.parent.glob(f"{checkpoint.stem}*{checkpoint.suffix}"):
+        left.unlink()
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -118,6 +119,14 @@ class Structure:
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Raises UserError, naming the file, where it is not a structure."""
+        try:
+            return cls.from_json(Path(path).read_text())
+        except UserError as error:
+            raise UserError(f"{path} is {error}") from error
+
+    @classmethod
     def from_json(cls, text: str) -> Self:
         """Raises UserError where the text is not a structure."""
         try:
@@ -129,7 +138,9 @@ class Structure:
                 classes=values["classes"],
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"not the structure of a network ({error}): trace it again") from error
+            raise UserError(
+                f"not the structure of a network ({error}): delete it and run the workflow again"
+            ) from error
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def train(
 
     `optimizer` (fresh Adam by default) is one of this model that carries its moments on.
     With `checkpoint`, a run that was killed resumes from there; one that belongs to other
-    settings is not used. The file is removed at the end.
+    settings is not used. The last one stays: whoever has written the results removes it.
     Raises UserError where the loss is not finite or the checkpoint is broken.
     """
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
@@ -177,11 +177,11 @@ def train(
             )
         history.append(row | (update(iteration, optimizer) if update else {}))
         progress.step(row["loss"])
-        if checkpoint is not None and (iteration + 1) % settings.checkpoint_every == 0:
+        done, every = iteration + 1, settings.checkpoint_every
+        last = done == settings.iterations > every  # what follows may be killed as well
+        if checkpoint is not None and (done % every == 0 or last):
             run.save(checkpoint)
     progress.close()
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     return pd.DataFrame(history).astype({"iteration": int}) if history else pd.DataFrame()
 
 

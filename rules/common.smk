@@ -1,18 +1,20 @@
 # Helpers of all rules: the checked configuration, and paths that follow from it. No rules here.
 import os
 import sys
+import time
 from pathlib import Path
 
 from ecc import config as settings
-from ecc import platforms
+from ecc import logs, platforms
 from ecc.errors import UserError
 from ecc.evidence import names, plan
 from ecc.sources import imported
 
 BASE = Path(workflow.basedir)
+STARTED = time.time()
 
 try:
-    settings.check(config, BASE / "configs" / "schema.yaml")
+    config.update(settings.check(config, BASE / "configs" / "schema.yaml"))
 except UserError as error:
     sys.exit(str(error))
 
@@ -52,9 +54,16 @@ wildcard_constraints:
     chunk=r"\d+",
 
 
+def say_what_failed():
+    """Repeats the errors of the jobs below Snakemake's own lines about them."""
+    print(*logs.errors(f"{config['results']}/logs", STARTED), sep="\n", file=sys.stderr)
+
+
 def library(script):
     """Sources of ecc that a script imports: an edit of one reruns what depends on it."""
-    return imported(BASE / "workflow_scripts" / f"{script}.py", BASE / "ecc")
+    found = imported(BASE / "workflow_scripts" / f"{script}.py", BASE / "ecc")
+    # Relative: a project that is moved has not changed.
+    return [os.path.relpath(file) for file in found]
 
 
 def of_experiment(wildcards):

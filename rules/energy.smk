@@ -1,15 +1,15 @@
 # Energy: network x platform -> samples -> energy models -> errors, and the budgets in joules.
 
 
-rule trace_networks:
+rule trace_network:
     input:
-        library=library("trace_networks"),
+        library=library("trace_network"),
     output:
-        structures=expand("<results>/networks/{network}.json", network=NETWORKS),
+        structure="<results>/networks/{network}.json",
     log:
-        "<logs>/trace_networks/all.log",
+        "<logs>/trace_network/{network}.log",
     benchmark:
-        "<benchmarks>/trace_networks/all.tsv"
+        "<benchmarks>/trace_network/{network}.tsv"
     priority: 5
     conda:
         "../envs/torch.yaml"
@@ -18,9 +18,9 @@ rule trace_networks:
         mem_mb=4000,
         runtime="1h",
     params:
-        networks={name: settings.network(config, name) for name in NETWORKS},
+        settings=lambda wildcards: settings.network(config, wildcards.network),
     script:
-        "../workflow_scripts/trace_networks.py"
+        "../workflow_scripts/trace_network.py"
 
 
 rule sample_energy:

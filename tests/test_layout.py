@@ -71,12 +71,14 @@ def test_schema_knows_what_the_library_knows():
     network = SCHEMA["properties"]["networks"]["additionalProperties"]["properties"]
     model = DEFINITIONS["energy_model"]["properties"]
     assert network["architecture"]["enum"] == sorted(networks.ARCHITECTURES)
-    assert set(network["options"]["properties"]) == {
-        parameter.name
-        for architecture in networks.ARCHITECTURES.values()
-        for parameter in signature(architecture.build).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    for name, architecture in networks.ARCHITECTURES.items():
+        assert set(DEFINITIONS[name]["properties"]) == {
+            parameter.name
+            for parameter in signature(architecture.build).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+    names = SCHEMA["properties"]["platforms"]["propertyNames"]["enum"]
+    assert names == sorted(platforms.PLATFORMS)
     assert set(DEFINITIONS["dataset"]["properties"]["kind"]["enum"]) == set(data.DATASETS)
     assert set(DEFINITIONS["method"]["properties"]["method"]["enum"]) == set(methods.METHODS)
     assert set(model["model"]["enum"]) == set(energy.KINDS)

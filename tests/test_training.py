@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ecc import runs
 from ecc.channels import is_depthwise
 from ecc.errors import UserError
 from ecc.methods.ecc import Settings, Solver
@@ -89,6 +90,8 @@ def test_resumed_equals_uninterrupted(
     assert split.asked["batches"] == 12 - fatal // 4 * 4
     assert history.equals(expected)
     assert same_weights(resumed, whole)
+    assert checkpoint.exists()  # until what follows the training is written, too
+    runs.finished(checkpoint)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,5 @@
 """Compresses the dense network of an experiment by one method, for the runs of one job."""
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ def compress(
     full = Network(**network)
     weights = load_weights(Path(dense), full.build())
     model = energy.load(energy_model, full.structure)
-    resolved = json.loads(Path(budgets).read_text())
+    resolved = runs.read_json(budgets)
     for (budget, seed), *files in zip(covered, masked, history, metrics, strict=True):
         logging.info("budget %s, seed %d", budget, seed)
         problem = Problem(
@@ -76,6 +75,8 @@ def compress_run(
             **runs.record(problem.seed, started),
         },
     )
+    if problem.checkpoint is not None:
+        runs.finished(problem.checkpoint)
 
 
 if __name__ == "__main__":

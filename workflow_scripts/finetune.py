@@ -1,6 +1,5 @@
 """Makes compressed networks slim, fine-tunes them and measures their energy on the platform."""
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -56,8 +55,8 @@ def finetune(
         dataset=data.load(dataset, Path(manifest).parent),
         network=full,
         dense=load_weights(Path(dense), full.build()),
-        dense_accuracy=json.loads(Path(dense_metrics).read_text())["dense_accuracy"],
-        dense_energy_j=json.loads(Path(budgets).read_text())["dense_energy_j"],
+        dense_accuracy=runs.read_json(dense_metrics)["dense_accuracy"],
+        dense_energy_j=runs.read_json(budgets)["dense_energy_j"],
         energy_model=energy.load(energy_model, full.structure),
         platform=platforms.get(names["platform"]),
         phases=phases,
@@ -82,12 +81,13 @@ def finetune_run(
 ) -> None:
     """One run; `compression` are its metrics so far."""
     started = time.monotonic()
-    so_far = json.loads(Path(compression).read_text())
+    so_far = runs.read_json(compression)
     channels, device = setting.network.channels, setting.phases[0]["device"]
     model = load_weights(Path(masked), setting.network.build())
     widths = channels.count(model)
     before = evaluate(model, setting.dataset.validation, device=device)
     small = channels.slim(model, channels.kept(model))
+    checkpoint = Path(slim).with_name("checkpoint.safetensors")
     frame = finetune_with(
         small,
         setting.dense,
@@ -95,7 +95,7 @@ def finetune_run(
         setting.phases,
         seed=seed,
         extra_iterations=so_far["unspent_iterations"],
-        checkpoint=Path(slim).with_name("checkpoint.safetensors"),
+        checkpoint=checkpoint,
     )
     accuracy = evaluate(small, setting.dataset.validation, device=device)
     measured_j = mean_energy(
@@ -131,6 +131,7 @@ def finetune_run(
             **record,
         },
     )
+    runs.finished(checkpoint)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ecc import energy, runs
+from ecc.errors import UserError
 from ecc.logs import job
 from ecc.structure import Structure
 
@@ -25,22 +25,25 @@ def fit_energy_models(
     history: str,
 ) -> None:
     """`keys` are platform and network, in front of every row; `files` hold the fitted models."""
-    traced = Structure.from_json(Path(structure).read_text())
+    traced = Structure.read(structure)
     widths, energy_j = energy.read_samples(samples, traced, minimum=test_samples + 1)
     train, test = energy.split(len(widths), test_samples, seed)
     rows, histories = [], []
     for model, file in zip(models, files, strict=True):
         settings = dict(model)
         kind, fit = settings.pop("model"), settings.pop("fit")
-        fitted, course = energy.fit(
-            kind,
-            fit,
-            traced,
-            widths[train],
-            energy_j[train],
-            settings,
-            test=(widths[test], energy_j[test]),
-        )
+        try:
+            fitted, course = energy.fit(
+                kind,
+                fit,
+                traced,
+                widths[train],
+                energy_j[train],
+                settings,
+                test=(widths[test], energy_j[test]),
+            )
+        except UserError as error:
+            raise UserError(f"{samples}, {kind} by {fit}: {error}") from error
         fitted.save(file)
         error = energy.relative_error(fitted, widths[test], energy_j[test])
         logging.info("%s by %s: relative test error %.4f", kind, fit, error)

@@ -1,7 +1,6 @@
 """Gathers the chunks of samples, and measures the dense and the smallest network."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +23,7 @@ def gather_samples(
     dense: str,
     provenance: str,
 ) -> None:
-    traced = Structure.from_json(Path(structure).read_text())
+    traced = Structure.read(structure)
     device = platforms.get(platform)
     deployed, full = platforms.Deployed(traced), traced.full_widths
     dense_j = mean_energy(device, deployed, full, repeats=repeats, seed=seed, first=samples)

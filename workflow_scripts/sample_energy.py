@@ -1,7 +1,5 @@
 """Measures one chunk of the random width vectors of a network on a platform."""
 
-from pathlib import Path
-
 from ecc import energy, platforms, runs
 from ecc.logs import job
 from ecc.structure import Structure
@@ -10,7 +8,7 @@ from ecc.structure import Structure
 def sample_energy(
     structure: str, platform: str, *, chunk: int, chunks: int, samples: int, seed: int, output: str
 ) -> None:
-    network = platforms.Deployed(Structure.from_json(Path(structure).read_text()))
+    network = platforms.Deployed(Structure.read(structure))
     start, stop = (part * samples // chunks for part in (chunk, chunk + 1))
     frame = energy.sample(platforms.get(platform), network, samples, seed, start, stop)
     runs.write_csv(output, frame)

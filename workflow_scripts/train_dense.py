@@ -28,13 +28,14 @@ def train_dense(
     settings = TrainingSettings(**training)
     torch.manual_seed(seed)
     dense = Network(**network).build()
+    checkpoint = Path(model).with_name("checkpoint.safetensors")
     frame = train(
         dense,
         found.train,
         cross_entropy,
         settings,
         seed=seed,
-        checkpoint=Path(model).with_name("checkpoint.safetensors"),
+        checkpoint=checkpoint,
         description="dense",
     )
     accuracy = evaluate(dense, found.validation, device=settings.device)
@@ -50,6 +51,7 @@ def train_dense(
             **runs.record(seed, started),
         },
     )
+    runs.finished(checkpoint)
 
 
 if __name__ == "__main__":

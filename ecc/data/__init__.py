@@ -87,7 +87,9 @@ def load(settings: Settings, folder: str | Path) -> Dataset:
         for name, samples in tree.splits.items():
             counts = dict(zip(tree.classes, tree.counts(name), strict=True))
             if counts != manifest["splits"][name]["images_by_class"]:
-                raise UserError(f"images in {tree.root} have changed: prepare {folder} again")
+                raise UserError(
+                    f"images in {tree.root} have changed: delete {folder / MANIFEST} and run again"
+                )
             shifted = [(path, label + offset) for path, label in samples]
             splits[name] = OnDisk(
                 shifted, classes, settings["size"], normalisation, flip, settings["workers"]
@@ -120,7 +122,7 @@ def _manifest(path: Path, settings: Settings) -> Settings:
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}: prepare this dataset first") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: delete it and prepare this dataset again") from error
+        raise UserError(f"{path} is damaged: delete it and run again") from error
     wanted = _lasting(settings)
     for key in sorted(prepared.keys() | wanted.keys()):
         if prepared.get(key) != wanted.get(key):
@@ -133,6 +135,10 @@ def _manifest(path: Path, settings: Settings) -> Settings:
 
 def _key(manifest: Settings) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _renew(path: Path) -> str:
+    return f"delete {path.with_name(MANIFEST)} and run again"
 
 
 def _keep_pixels(tree: Tree, size: int, manifest: Settings, path: Path) -> None:
@@ -149,10 +155,10 @@ def _kept_pixels(path: Path, manifest: Settings) -> dict[str, tuple[Tensor, Tens
     try:
         with safe_open(path, "pt") as kept:
             if kept.metadata() != {"manifest": _key(manifest)}:
-                raise UserError(f"{path} belongs to another manifest: prepare this dataset again")
+                raise UserError(f"{path} belongs to another manifest: {_renew(path)}")
             return {
                 name: (kept.get_tensor(f"{name}_pixels"), kept.get_tensor(f"{name}_labels"))
                 for name in manifest["splits"]
             }
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is missing or truncated: prepare this dataset again") from error
+        raise UserError(f"{path} is missing or truncated: {_renew(path)}") from error

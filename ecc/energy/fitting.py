@@ -105,8 +105,8 @@ def checked_features(features: Features, train: Samples) -> Features:
     needed = 1 + len(features.names)
     if len(train[1]) < needed:
         raise UserError(
-            f"{len(train[1])} training samples for {needed} coefficients: sample more, or take "
-            "fewer for the test"
+            f"{len(train[1])} training samples for {needed} coefficients: raise energy.samples, "
+            "or lower energy.test_samples"
         )
     return features
 

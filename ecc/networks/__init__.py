@@ -7,6 +7,7 @@ An architecture's module has `FULL_WIDTHS`, `build(widths, classes, **options)` 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from types import ModuleType
 from typing import Any
 
@@ -62,9 +63,15 @@ class Network:
         chosen = [int(width) for width in (full if widths is None else widths)]
         if len(chosen) != len(full) or min(chosen) < 1:
             raise UserError(f"{self.architecture} needs {len(full)} widths of at least 1: {chosen}")
+        known = [p.name for p in signature(self._module.build).parameters.values()][2:]
+        if unknown := sorted(set(self.options) - set(known)):
+            raise UserError(
+                f"options: {self.architecture} has no '{unknown[0]}': known are "
+                f"{', '.join(known) or 'none'}"
+            )
         try:
             network: nn.Module = self._module.build(chosen, self.classes, **self.options)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise UserError(f"options of {self.architecture}: {error}") from error
         return network
 

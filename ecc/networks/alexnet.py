@@ -8,8 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ecc.errors import UserError
+
 FULL_WIDTHS = (64, 192, 384, 256, 256, 4096, 4096)
 RESIDUAL = "prune"
+MINIMUM_SIZE = 63  # pixels; smaller images vanish in the pooling layers
 
 
 def build(widths: Sequence[int], classes: int, *, dropout: float = 0.5) -> nn.Module:
@@ -50,6 +53,12 @@ class AlexNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        if min(images.shape[-2:]) < MINIMUM_SIZE:
+            height, width = images.shape[-2:]
+            raise UserError(
+                f"alexnet needs images of at least {MINIMUM_SIZE}x{MINIMUM_SIZE} pixels, not "
+                f"{height}x{width}: raise the dataset's size, or the network's deployment_size"
+            )
         features = self.avgpool(self.features(images))
         logits: Tensor = self.classifier(torch.flatten(features, 1))
         return logits
