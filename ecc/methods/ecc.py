@@ -20,6 +20,7 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ecc.channels import widths_of
 from ecc.errors import UserError
 from ecc.methods.problem import Compressed, Problem
 from ecc.training import train
@@ -93,7 +94,7 @@ class Solver:
     def __call__(self, iteration: int, optimizer: Optimizer) -> dict[str, float]:
         if self.keep is not None:
             self.channels.mask(self.model, self.keep)
-            return self._report(self.phi)
+            return self._report()
         alpha = float(optimizer.param_groups[0]["lr"])
         scores = channel_scores(self.problem, self.model, optimizer)
         if iteration == 0:
@@ -105,16 +106,16 @@ class Solver:
                 proximal_operator(score, self.s[group], self.y[group], self.rho1[group], alpha)
                 & (score > 0)
             )
-        self.phi = np.array([kept.sum() for kept in keep])
         masks = [torch.from_numpy(kept) for kept in keep]
+        self.phi = widths_of(masks)
         self.channels.mask(self.model, masks)
         if self.problem.joules(self.phi) <= self.problem.budget_j:
             self.keep = masks
-            return self._report(self.phi)
+            return self._report()
         self._update_bounds(iteration)
         self.y = np.maximum(self.y + self.rho1 * (self.phi - np.floor(self.s)), 0)
         self.z = max(self.z + self.rho2 * (self._energy(self.s) - self.budget), 0)
-        return self._report(self.phi)
+        return self._report()
 
     def __repr__(self) -> str:
         prices = self.problem.energy.gradient(self.full).tolist()
@@ -148,7 +149,7 @@ class Solver:
         self.z, self.rho2 = state["scalars"].tolist()
         if "keep.0" in state:
             self.keep = [state[f"keep.{group}"] for group in range(len(self.s))]
-            self.phi = np.array([int(kept.sum()) for kept in self.keep])
+            self.phi = widths_of(self.keep)
 
     def _scale(self, scores: list[Floats]) -> None:
         # The rate of the whole training, not that of the first iteration, which may be warming up.
@@ -224,9 +225,9 @@ class Solver:
     def _gradient(self, widths: Floats) -> Floats:
         return np.asarray(self.problem.energy.gradient(widths) / self.dense_j, dtype=float)
 
-    def _report(self, phi: NDArray[np.int64]) -> dict[str, float]:
+    def _report(self) -> dict[str, float]:
         report = {
-            "energy_j": self.problem.joules(phi),
+            "energy_j": self.problem.joules(self.phi),
             "bound_energy_j": self.problem.joules(self.s),
             "z": self.z,
         }
