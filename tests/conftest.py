@@ -1,5 +1,6 @@
 """What tests share: the order of the tests, one thread, and a problem small enough to compress."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,18 @@ SIZE = (8, 8)
 def pytest_collection_modifyitems(items):
     """Tests that run the workflow come last: what they find, a smaller test may find sooner."""
     items.sort(key=lambda item: "workflow" in item.keywords)
+
+
+@pytest.fixture
+def files_open(tmp_path):
+    """A function that counts the open files below `tmp_path`."""
+
+    def count() -> int:
+        links = (os.path.join("/proc/self/fd", number) for number in os.listdir("/proc/self/fd"))
+        found = [os.readlink(link) for link in links if os.path.lexists(link)]
+        return sum(name.startswith(str(tmp_path)) for name in found)
+
+    return count
 
 
 @dataclass
