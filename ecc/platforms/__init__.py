@@ -1,13 +1,25 @@
-"""Platforms: one device, emulated or real, per file; one line each in `PLATFORMS`."""
+"""Platforms: one device, sensor or emulation per file; one line each in a registry.
+
+`PLATFORMS` are emulated and need no settings, `SENSORS` measure the machine that they run on;
+`make` gives the platform of an entry of the configuration, whichever it is.
+"""
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
 
 from ecc.errors import UserError
+from ecc.platforms import jetson, latency, nvml, rapl
 from ecc.platforms.eyeriss import EYERISS
 from ecc.platforms.gtx1080ti import GTX1080TI
 from ecc.platforms.interface import Deployed, HasStructure, Platform
 from ecc.platforms.jetson_tx2 import JETSON_TX2
+from ecc.platforms.measured import by_sensor
 from ecc.platforms.published_tx2 import PUBLISHED_TX2
+from ecc.platforms.recorded import Recorded
+from ecc.platforms.simulated import simulated
 
-__all__ = ["PLATFORMS", "Deployed", "HasStructure", "Platform", "get"]
+__all__ = ["KINDS", "PLATFORMS", "SENSORS", "Deployed", "HasStructure", "Platform", "get", "make"]
 
 PLATFORMS: dict[str, Platform] = {
     "eyeriss": EYERISS,
@@ -16,9 +28,37 @@ PLATFORMS: dict[str, Platform] = {
     "published_tx2": PUBLISHED_TX2,
 }
 
+SENSORS: dict[str, ModuleType] = {
+    "nvml": nvml,
+    "jetson": jetson,
+    "rapl": rapl,
+    "latency": latency,
+}
+
+SIZES = ("samples", "test_samples")  # how much is sampled: not the platform's own settings
+
+# (name, **settings) -> platform
+KINDS: dict[str, Callable[..., Platform]] = {
+    **{kind: (lambda name, kind=kind: PLATFORMS[kind]) for kind in PLATFORMS},
+    **{kind: by_sensor(kind, module) for kind, module in SENSORS.items()},
+    "recorded": Recorded,
+    "simulated": simulated,
+}
+
 
 def get(name: str) -> Platform:
-    """The platform of that name; raises UserError with the known names for an unknown one."""
+    """The emulated platform of that name; raises UserError for an unknown one."""
     if name not in PLATFORMS:
         raise UserError(f"unknown platform '{name}': known are {', '.join(PLATFORMS)}")
     return PLATFORMS[name]
+
+
+def make(name: str, settings: Mapping[str, Any]) -> Platform:
+    """The platform of an entry of `platforms` in the configuration, by its `kind` and settings.
+
+    No sensor is opened before it has to measure. Raises UserError for an unknown kind or setting.
+    """
+    own = {key: value for key, value in settings.items() if key not in ("kind", *SIZES)}
+    if settings["kind"] not in KINDS:
+        raise UserError(f"unknown platform '{settings['kind']}': known are {', '.join(KINDS)}")
+    return KINDS[settings["kind"]](name, **own)

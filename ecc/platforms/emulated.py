@@ -4,11 +4,12 @@ Emulated, not measured: the constants of a device are chosen so that published e
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecc.platforms.interface import Array, HasStructure, checked_widths
+from ecc.platforms.interface import Array, Emulation, HasStructure, checked_widths
 from ecc.structure import Structure
 
 BYTES = 4  # single precision
@@ -16,7 +17,7 @@ ROWS = 4096  # configurations computed at a time: bounds the memory, and stays n
 
 
 @dataclass(frozen=True)
-class EmulatedDevice:
+class EmulatedDevice(Emulation):
     """A roofline for every operation, and the energy of what the operation keeps busy.
 
     time = max(MACs / rate, bytes / bandwidth) + launch
@@ -46,12 +47,14 @@ class EmulatedDevice:
     reduction_tile: int
     noise: float
 
-    @property
-    def emulated(self) -> bool:
-        return True
-
     def measure(
-        self, network: HasStructure, widths: ArrayLike, *, seed: int, first: int = 0
+        self,
+        network: HasStructure,
+        widths: ArrayLike,
+        *,
+        seed: int,
+        first: int = 0,
+        journal: Path | None = None,
     ) -> Array:
         """Noisy joules of one inference, (n,), for widths (n, groups); see `Platform.measure`."""
         energy = self.energy(network.structure, widths)
@@ -68,6 +71,12 @@ class EmulatedDevice:
             rows = slice(start, start + ROWS)
             energy[rows] = sum(part.sum(-1) for part in self._parts(structure, checked[rows]))
         return energy
+
+    def latency(self, structure: Structure, widths: ArrayLike) -> Array:
+        """Seconds of one inference, (n,), for widths (n, groups); no noise."""
+        checked = checked_widths(structure, widths)
+        seconds: Array = self._parts(structure, checked)[0].sum(-1) / self.static_w
+        return seconds
 
     def operations(self, structure: Structure, widths: ArrayLike) -> dict[str, Array]:
         """Noise-free joules by cause (static, arithmetic, memory), each (n, operations)."""

@@ -10,12 +10,13 @@ are each the best of a grid, chosen apart from each other, which a joint search 
 
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ecc.errors import UserError
-from ecc.platforms.interface import Array, HasStructure, checked_widths
+from ecc.platforms.interface import Array, Emulation, HasStructure, checked_widths
 from ecc.structure import Operation, Structure
 
 # Energy of one access of one value, in units of one MAC (EAP).
@@ -25,7 +26,7 @@ ROWS = 512  # pairs of widths searched at a time, which bounds memory
 
 
 @dataclass(frozen=True)
-class Eyeriss:
+class Eyeriss(Emulation):
     """A 16-bit row-stationary accelerator; an estimate, so it has no noise.
 
     `batch` images share the weights; energies are for one of them. `mac_j` turns the estimate's
@@ -42,12 +43,14 @@ class Eyeriss:
     name: str = "eyeriss"
     description: str = "Eyeriss (estimated)"
 
-    @property
-    def emulated(self) -> bool:
-        return True
-
     def measure(
-        self, network: HasStructure, widths: ArrayLike, *, seed: int, first: int = 0
+        self,
+        network: HasStructure,
+        widths: ArrayLike,
+        *,
+        seed: int,
+        first: int = 0,
+        journal: Path | None = None,
     ) -> Array:
         """Joules of one inference, (n,), for widths (n, groups); no noise, whatever the seed."""
         return self.energy(network.structure, widths)

@@ -1,12 +1,18 @@
 """What every platform offers, and the width vectors that it accepts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ecc.errors import UserError
+from ecc.measuring.interface import Buildable
+from ecc.metrics import Metric
 from ecc.structure import Structure
 
 Array = NDArray[np.float64]
@@ -21,13 +27,49 @@ class HasStructure(Protocol):
 
 @dataclass(frozen=True)
 class Deployed:
-    """The structure of a network at its deployment size, where the network itself is not needed."""
+    """A network at its deployment size: its structure, and how to build it where it must run.
+
+    `settings` are those of `ecc.networks.Network`; without them the network cannot be run.
+    """
 
     structure: Structure
+    settings: Mapping[str, Any] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        height, width = self._settings["size"]
+        return int(height), int(width)
+
+    def build(self, widths: NDArray[np.int64]) -> Any:
+        """A torch module at widths (groups,)."""
+        return self._network.build(widths)
+
+    @property
+    def _settings(self) -> Mapping[str, Any]:
+        if self.settings is None:
+            raise UserError("this platform runs the network: give its settings, not only structure")
+        return self.settings
+
+    @cached_property
+    def _network(self) -> Any:
+        from ecc.networks import Network  # imports torch, which emulated platforms do without
+
+        return Network(**self._settings)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """`windows` are those of a journal (`ecc.measuring.journal`), with raw values; `provenance`
+    is its campaign.json.
+    """
+
+    windows: pd.DataFrame
+    provenance: dict[str, Any]
 
 
 class Platform(Protocol):
-    """A device, or the emulation of one, that tells the energy of one inference."""
+    """A device, or the emulation of one, that tells the energy (or latency) of one inference."""
 
     @property
     def name(self) -> str: ...
@@ -36,19 +78,63 @@ class Platform(Protocol):
     def emulated(self) -> bool: ...
 
     @property
+    def metric(self) -> Metric: ...
+
+    @property
     def description(self) -> str:
         """One line for figures and tables."""
         ...
 
     def measure(
-        self, network: HasStructure, widths: ArrayLike, *, seed: int, first: int = 0
+        self,
+        network: Buildable,
+        widths: ArrayLike,
+        *,
+        seed: int,
+        first: int = 0,
+        journal: Path | None = None,
     ) -> Array:
-        """Joules of one inference, (n,), for integer widths (n, groups).
+        """Joules (or seconds) of one inference, (n,), for integer widths (n, groups).
 
-        Sample k takes draw `first` + k of the noise that belongs to `seed`, so that chunks measure
-        what one call over all rows measures. Raises UserError where widths are not within [1, S].
+        Where a platform draws noise, sample k takes draw `first` + k of what belongs to `seed`, so
+        that parts measure what one call over all rows measures. A sensor keeps every sample in the
+        folder `journal` when it is taken, and goes on from there.
+        Raises UserError where widths are not within [1, S].
         """
         ...
+
+    def sampled(self, structure: Structure) -> NDArray[np.int64] | None:
+        """Random widths (n, groups) that were sampled before, or None where any can be."""
+        ...
+
+    def known(self, structure: Structure, widths: ArrayLike) -> NDArray[np.bool_]:
+        """Which of widths (n, groups) can be measured, (n,)."""
+        ...
+
+    def campaign(self, structure: Structure, journal: Path) -> Campaign | None:
+        """The windows behind the energies and how they were taken; None where nothing was."""
+        ...
+
+
+class Emulation:
+    """What emulated platforms have in common: joules of any widths, at once, without a journal."""
+
+    @property
+    def emulated(self) -> bool:
+        return True
+
+    @property
+    def metric(self) -> Metric:
+        return "energy_j"
+
+    def sampled(self, structure: Structure) -> None:
+        return None
+
+    def known(self, structure: Structure, widths: ArrayLike) -> NDArray[np.bool_]:
+        return np.ones(len(np.asarray(widths)), dtype=bool)
+
+    def campaign(self, structure: Structure, journal: Path) -> None:
+        return None
 
 
 def checked_widths(structure: Structure, widths: ArrayLike) -> NDArray[np.int64]:

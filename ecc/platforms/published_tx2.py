@@ -5,12 +5,13 @@ same numbers are in `resources/published/alexnet_tx2_energy_model.csv`.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ecc.errors import UserError
-from ecc.platforms.interface import Array, HasStructure, checked_widths
+from ecc.platforms.interface import Array, Emulation, HasStructure, checked_widths
 from ecc.structure import Structure
 
 CHAIN = (3, 64, 192, 384, 256, 256, 4096, 4096, 1000)
@@ -28,7 +29,7 @@ COEFFICIENTS_J = (
 
 
 @dataclass(frozen=True)
-class PublishedTX2:
+class PublishedTX2(Emulation):
     """E(s) = a_0 + sum of a_j (s_j / S_j) (s_{j+1} / S_{j+1}), section 3.2, Eq. 3.
 
     A fitted model, so it has no noise: `measure` is `energy`. Only for AlexNet's widths.
@@ -37,12 +38,14 @@ class PublishedTX2:
     name: str = "published_tx2"
     description: str = "Jetson TX2 (published AlexNet model)"
 
-    @property
-    def emulated(self) -> bool:
-        return True
-
     def measure(
-        self, network: HasStructure, widths: ArrayLike, *, seed: int, first: int = 0
+        self,
+        network: HasStructure,
+        widths: ArrayLike,
+        *,
+        seed: int,
+        first: int = 0,
+        journal: Path | None = None,
     ) -> Array:
         """Joules of one inference, (n,), for widths (n, 7); `seed` and `first` change nothing."""
         return self.energy(network.structure, widths)
