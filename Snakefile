@@ -41,4 +41,5 @@ rule all:
     input:
         rules.tables.output,
         rules.figures.output,
+        rules.measurements.output,
         rules.timings.output,

@@ -118,6 +118,12 @@ def sampled(config: Config) -> list[tuple[str, str]]:
     return sorted(named | used)
 
 
+def samples(config: Config, platform: str) -> tuple[int, int]:
+    """Samples of a network on a platform, and how many of them are kept from the fit."""
+    sizes = {**config["energy"], **config["platforms"][platform]}
+    return sizes["samples"], sizes["test_samples"]
+
+
 def energy_models(config: Config) -> dict[str, list[Config]]:
     """The energy models to be fitted, by network.
 
@@ -170,16 +176,15 @@ def _check_energy(config: Config) -> None:
     for key, known in (("platforms", "platforms"), ("networks", "networks")):
         for index, name in enumerate(energy[key]):
             _known(name, config[known], ("energy", key, index))
-    if energy["test_samples"] >= energy["samples"]:
-        raise UserError(
-            f"{_key(('energy', 'test_samples'))} is {energy['test_samples']}: "
-            f"it must be less than energy.samples ({energy['samples']})"
-        )
+    for index, sweep in enumerate(energy["sweeps"]):
+        _known(sweep["network"], config["networks"], ("energy", "sweeps", index, "network"))
     for name, platform in config["platforms"].items():
-        if platform["chunks"] > energy["samples"]:
+        count, test = samples(config, name)
+        if test >= count:
+            own = ("platforms", name) if "test_samples" in platform else ("energy",)
             raise UserError(
-                f"{_key(('platforms', name, 'chunks'))} is {platform['chunks']}: "
-                f"at most one a sample (energy.samples: {energy['samples']})"
+                f"{_key((*own, 'test_samples'))} is {test}: "
+                f"it must be less than the samples of {name} ({count})"
             )
     _once([model_label(model) for model in energy["models"]], ("energy", "models"))
 

@@ -143,5 +143,15 @@ class Structure:
             ) from error
 
 
+def draw_widths(structure: Structure, count: int, seed: int) -> NDArray[np.int64]:
+    """Random widths (count, groups), uniform integers of [1, S]; row k is the same for any count.
+
+    Yang, Zhu, Liu, ECC, CVPR 2019, section 4.2.
+    """
+    stream = np.random.default_rng([seed, 1])  # platforms draw their noise from other streams
+    parts = np.floor(stream.random((count, len(structure.groups))) * structure.full_widths)
+    return 1 + parts.astype(np.int64)
+
+
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -1,37 +1,51 @@
-"""Whether a budget holds: the energy of given widths, measured again on the platform."""
+"""Whether budgets hold: the energy of given widths, measured again on the platform."""
+
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ecc.energy import EnergyModel
-from ecc.platforms import HasStructure, Platform
+from ecc.measuring.interface import Buildable
+from ecc.platforms import Platform
 
-
-def mean_energy(
-    platform: Platform,
-    network: HasStructure,
-    widths: ArrayLike,
-    *,
-    repeats: int,
-    seed: int,
-    first: int,
-) -> float:
-    """Joules of one inference at widths (groups,), the mean of `repeats` measurements.
-
-    The noise is that of draws `first` and following of `seed`.
-    """
-    rows = np.repeat(np.atleast_2d(widths), repeats, axis=0)
-    return float(platform.measure(network, rows, seed=seed, first=first).mean())
+Row = dict[str, float | bool | None]
 
 
 def verify(
-    model: EnergyModel, widths: ArrayLike, measured_j: float, budget_j: float
-) -> dict[str, float | bool]:
-    """Measured energy of a slim network against the energy model and the budget, for metrics."""
-    modelled_j = float(model.energy(widths))
-    return {
-        "modelled_energy_j": modelled_j,
-        "measured_energy_j": measured_j,
-        "relative_model_error": (modelled_j - measured_j) / measured_j,
-        "within_budget": measured_j <= budget_j,
-    }
+    platform: Platform,
+    network: Buildable,
+    model: EnergyModel,
+    widths: ArrayLike,
+    budgets_j: ArrayLike,
+    *,
+    repeats: int,
+    seed: int,
+    journal: Path | None = None,
+) -> list[Row]:
+    """Measured energy of slim networks against the energy model and their budgets.
+
+    Widths (n, groups) and budgets (n,) of n networks; the mean of `repeats` measurements each, all
+    in one campaign. What a recorded platform has not measured is None, and so is what follows.
+    """
+    rows, budgets = np.atleast_2d(np.asarray(widths)), np.asarray(budgets_j, dtype=np.float64)
+    known = platform.known(network.structure, rows)
+    measured: NDArray[np.float64] = np.full(len(rows), np.nan)
+    if known.any():
+        repeated = np.repeat(rows[known], repeats, axis=0)
+        energy = platform.measure(network, repeated, seed=seed, journal=journal)
+        measured[known] = energy.reshape(-1, repeats).mean(axis=1)
+    modelled = [float(model.energy(row)) for row in rows]
+    return [_row(*values) for values in zip(modelled, measured.tolist(), budgets, strict=True)]
+
+
+def _row(modelled_j: float, measured_j: float, budget_j: float) -> Row:
+    if np.isnan(measured_j):
+        found: Row = dict.fromkeys(("measured_energy_j", "relative_model_error", "within_budget"))
+    else:
+        found = {
+            "measured_energy_j": measured_j,
+            "relative_model_error": (modelled_j - measured_j) / measured_j,
+            "within_budget": bool(measured_j <= budget_j),
+        }
+    return {"modelled_energy_j": modelled_j, **found}

@@ -27,11 +27,36 @@ PAIRS = settings.pairs(config)  # (experiment, platform)
 SAMPLED = settings.sampled(config)  # (platform, network)
 MODELS = settings.energy_models(config)  # by network
 NETWORKS = sorted(MODELS)
-FIGURES = plan.available(config["energy"], config["experiments"])
+PLATFORMS = {name: platforms.make(name, entry) for name, entry in config["platforms"].items()}
 TITLES = {
-    name: names.platform_title(name, platforms.get(name).emulated)
+    name: names.platform_title(name) if name in platforms.PLATFORMS else PLATFORMS[name].description
     for name in sorted({platform for platform, _ in SAMPLED})
 }
+FIGURES = plan.available(config["energy"], config["experiments"])
+
+
+def kind_of(platform):
+    return config["platforms"][platform]["kind"]
+
+
+def swept(platform, network):
+    """Sweeps of a network, where the platform is one of those under `energy`."""
+    return [
+        {"group": entry["group"], "step": entry.get("step", 1)}
+        for entry in config["energy"]["sweeps"]
+        if entry["network"] == network and platform in config["energy"]["platforms"]
+    ]
+
+
+# Figures of how energies were measured: where a sensor took them, where a width was swept.
+MEASUREMENTS = [
+    name
+    for name, there in (
+        ("drift", any(kind_of(platform) not in platforms.PLATFORMS for platform, _ in SAMPLED)),
+        ("staircase", any(swept(*pair) for pair in SAMPLED)),
+    )
+    if there
+]
 CATEGORIES = {
     "error_history": "Energy models",
     "hidden_layers": "Energy models",
@@ -49,9 +74,8 @@ wildcard_constraints:
     platform="|".join(config["platforms"]),
     experiment="|".join(EXPERIMENTS),
     method="|".join(config["methods"]),
-    budget=r"(dense|reducible|joules)-[0-9.e-]+",
+    budget=r"(dense|reducible|joules|seconds)-[0-9.e-]+",
     seed=r"\d+",
-    chunk=r"\d+",
 
 
 def say_what_failed():
@@ -83,6 +107,32 @@ def of_network(path):
         network=of_experiment(wildcards)["network"],
         model=settings.model_file(settings.used_model(config, wildcards.experiment)),
     )
+
+
+def platform_settings(wildcards):
+    """Settings of the platform in `wildcards`."""
+    return config["platforms"][wildcards.platform]
+
+
+def recorded(wildcards):
+    """Files of a recorded platform, whose change reruns what replays them."""
+    entry = platform_settings(wildcards)
+    return sorted(Path(entry["folder"]).glob("*")) if entry["kind"] == "recorded" else []
+
+
+def measured(platform):
+    """Whether a sensor of this machine (or a simulated one) is read."""
+    return kind_of(platform) in (*platforms.SENSORS, "simulated")
+
+
+def undisturbed(wildcards):
+    """Threads of a job that measures: all of them, so that no other job runs beside it."""
+    return workflow.cores if wildcards.platform and measured(wildcards.platform) else 1
+
+
+def sweeps(wildcards):
+    """The sweeps of a network on a platform."""
+    return swept(wildcards.platform, wildcards.network)
 
 
 def dataset_settings(wildcards):
@@ -130,6 +180,13 @@ def batched(path, experiment, platform):
     values = {"budget": budgets(experiment, platform), "seed": seeds(experiment)}
     covered = {name: values[name] for name in values if name in config["batch"]}
     return expand(path, **covered, allow_missing=True)
+
+
+def all_of(path, experiment, platform):
+    """`path` for every run of a method in an experiment on a platform."""
+    return expand(
+        path, budget=budgets(experiment, platform), seed=seeds(experiment), allow_missing=True
+    )
 
 
 def covered_runs(wildcards):

@@ -1,6 +1,6 @@
-# Compression: dense network x energy model x budget x method, fine-tuned, made slim, measured again.
+# Compression: dense network x energy model x budget x method, fine-tuned slim, measured again.
 # One rule an experiment and platform, because each has its own budgets and seeds; `batch` says how
-# many of them one job covers.
+# many of them one job covers. One job measures all of a method: a sensor has to warm up.
 
 for experiment, on in PAIRS:
 
@@ -49,7 +49,6 @@ for experiment, on in PAIRS:
             dense="<results>/dense/{experiment}/model.safetensors",
             dense_metrics="<results>/dense/{experiment}/metrics.json",
             budgets="<results>/budgets/{experiment}/{platform}.json",
-            energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
             masked=batched(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
             compression=batched(f"<results>/compressed/{RUN}/metrics.json", experiment, on),
         output:
@@ -76,6 +75,39 @@ for experiment, on in PAIRS:
             network=network_settings,
             dataset=dataset_settings,
             phases=phases,
-            repeats=config["energy"]["repeats"],
         script:
             "../workflow_scripts/finetune.py"
+
+    rule:
+        name:
+            f"verify_energy_{experiment}_{on}"
+        input:
+            library=library("verify_energy"),
+            structure=of_network("<results>/networks/{network}.json"),
+            energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
+            recorded=recorded,
+            metrics=all_of(f"<results>/finetuned/{RUN}/metrics.json", experiment, on),
+        output:
+            energy=all_of(f"<results>/finetuned/{RUN}/energy.json", experiment, on),
+        log:
+            "<logs>/verify_energy/{experiment}-{platform}-{method}.log",
+        benchmark:
+            "<benchmarks>/verify_energy/{experiment}-{platform}-{method}.tsv"
+        wildcard_constraints:
+            experiment=experiment,
+            platform=on,
+        conda:
+            "../envs/torch.yaml"
+        threads: undisturbed
+        resources:
+            mem_mb=1000,
+            runtime="12h",
+        params:
+            platform=platform_settings,
+            network=network_settings,
+            repeats=config["energy"]["repeats"],
+            seed=config["seed"],
+            name="{experiment}/{platform}/{method}",
+            journal=f"{config['results']}/verified/{{experiment}}/{{platform}}/{{method}}",
+        script:
+            "../workflow_scripts/verify_energy.py"

@@ -23,59 +23,37 @@ rule trace_network:
         "../workflow_scripts/trace_network.py"
 
 
+# A sensor must see nothing but its own samples: where one measures, the job takes all cores. What
+# it has measured is kept in `campaign` beside the outputs, and a killed job goes on from there.
 rule sample_energy:
     input:
         library=library("sample_energy"),
         structure="<results>/networks/{network}.json",
+        recorded=recorded,
     output:
-        chunk="<results>/samples/{platform}/{network}/chunk{chunk}.csv",
+        samples="<results>/samples/{platform}/{network}/samples.csv",
+        dense="<results>/samples/{platform}/{network}/dense.json",
+        sweep="<results>/samples/{platform}/{network}/sweep.csv",
+        provenance="<results>/samples/{platform}/{network}/provenance.json",
     log:
-        "<logs>/sample_energy/{platform}-{network}-{chunk}.log",
+        "<logs>/sample_energy/{platform}-{network}.log",
     benchmark:
-        "<benchmarks>/sample_energy/{platform}-{network}-{chunk}.tsv"
+        "<benchmarks>/sample_energy/{platform}-{network}.tsv"
     conda:
-        "../envs/numeric.yaml"
-    threads: 1
+        "../envs/torch.yaml"
+    threads: undisturbed
     resources:
         mem_mb=1000,
         runtime="12h",
     params:
-        samples=config["energy"]["samples"],
-        chunks=lambda wildcards: config["platforms"][wildcards.platform]["chunks"],
+        platform=platform_settings,
+        network=lambda wildcards: settings.network(config, wildcards.network),
+        samples=lambda wildcards: settings.samples(config, wildcards.platform)[0],
+        repeats=config["energy"]["repeats"],
+        sweeps=sweeps,
         seed=config["seed"],
     script:
         "../workflow_scripts/sample_energy.py"
-
-
-rule gather_samples:
-    input:
-        library=library("gather_samples"),
-        structure="<results>/networks/{network}.json",
-        chunks=lambda wildcards: expand(
-            "<results>/samples/{platform}/{network}/chunk{chunk}.csv",
-            chunk=range(config["platforms"][wildcards.platform]["chunks"]),
-            **wildcards,
-        ),
-    output:
-        samples="<results>/samples/{platform}/{network}/samples.csv",
-        dense="<results>/samples/{platform}/{network}/dense.json",
-        provenance="<results>/samples/{platform}/{network}/provenance.json",
-    log:
-        "<logs>/gather_samples/{platform}-{network}.log",
-    benchmark:
-        "<benchmarks>/gather_samples/{platform}-{network}.tsv"
-    conda:
-        "../envs/numeric.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="1h",
-    params:
-        samples=config["energy"]["samples"],
-        repeats=config["energy"]["repeats"],
-        seed=config["seed"],
-    script:
-        "../workflow_scripts/gather_samples.py"
 
 
 # One rule a network: those named under `energy` are fitted with all models, others with the ones
@@ -111,7 +89,7 @@ for network, models in MODELS.items():
             runtime="4h",
         params:
             models=lambda wildcards: MODELS[wildcards.network],
-            test_samples=config["energy"]["test_samples"],
+            test_samples=lambda wildcards: settings.samples(config, wildcards.platform)[1],
             seed=config["seed"],
         script:
             "../workflow_scripts/fit_energy_models.py"

@@ -5,6 +5,7 @@ rule tables:
     input:
         library=library("tables"),
         metrics=all_runs(f"<results>/finetuned/{RUN}/metrics.json"),
+        energies=all_runs(f"<results>/finetuned/{RUN}/energy.json"),
         errors=[f"<results>/energy_models/{p}/{n}/errors.csv" for p, n in SAMPLED],
         history=[f"<results>/energy_models/{p}/{n}/history.csv" for p, n in SAMPLED],
         dense=[f"<results>/samples/{p}/{n}/dense.json" for p, n in SAMPLED],
@@ -118,3 +119,43 @@ rule timings:
         runtime="1h",
     script:
         "../workflow_scripts/timings.py"
+
+
+rule measurements:
+    input:
+        library=library("measurements"),
+        structures=[f"<results>/networks/{n}.json" for _, n in SAMPLED],
+        sweeps=[f"<results>/samples/{p}/{n}/sweep.csv" for p, n in SAMPLED],
+    output:
+        **{
+            f"{name}_png": report(
+                f"<results>/figures/{name}.png",
+                caption=f"../docs/report/{name}.rst",
+                category="Measurements",
+                labels={"what": name, "type": "figure"},
+            )
+            for name in MEASUREMENTS
+        },
+        **{f"{name}_pdf": f"<results>/figures/{name}.pdf" for name in MEASUREMENTS},
+        repeatability=report(
+            "<results>/tables/repeatability.csv",
+            caption="../docs/report/repeatability.rst",
+            category="Measurements",
+            labels={"what": "campaigns of sensors", "type": "table"},
+        ),
+    log:
+        "<logs>/measurements/all.log",
+    benchmark:
+        "<benchmarks>/measurements/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        pairs=SAMPLED,
+        platforms=lambda wildcards: {p: config["platforms"][p] for p, _ in SAMPLED},
+        titles=TITLES,
+    script:
+        "../workflow_scripts/measurements.py"

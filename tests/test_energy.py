@@ -7,13 +7,12 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import safetensors.numpy
 import torch
 
 from ecc import energy
-from ecc.energy import bilinear, fitting, lookup, sampling
+from ecc.energy import bilinear, fitting, lookup
 from ecc.errors import UserError
 from ecc.platforms import Deployed
 from ecc.structure import Group, Operation, Structure
@@ -78,13 +77,34 @@ class Noisy:
     def energy(self, structure, widths):
         return true_model(structure).energy(widths)
 
-    def measure(self, network, widths, *, seed, first=0):
+    def measure(self, network, widths, *, seed, first=0, journal=None):
         noise = np.random.default_rng(seed).standard_normal(first + len(widths))[first:]
         return self.energy(network.structure, widths) * (1 + 0.02 * noise)
 
+    def sampled(self, structure):
+        return None
+
+    def known(self, structure, widths):
+        return np.ones(len(widths), dtype=bool)
+
+
+class Recorded(Noisy):
+    """One that was sampled before, at widths that no seed draws here."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def sampled(self, structure):
+        return energy.draw_widths(structure, self.count, seed=99)
+
+
+def measure(structure, count, seed=0):
+    """A frame of samples."""
+    return energy.sample(Noisy(), Deployed(structure), count, repeats=1, seed=seed).samples
+
 
 def samples(structure, count=600, seed=0):
-    frame = energy.sample(Noisy(), Deployed(structure), count, seed, 0, count)
+    frame = measure(structure, count, seed)
     values = frame.to_numpy()
     return values[:, 1:-1].astype(np.int64), values[:, -1]
 
@@ -101,33 +121,40 @@ def small(kind, structure=CHAIN):
 
 
 def test_widths_cover_their_range_and_do_not_depend_on_the_count():
-    many, few = (sampling.draw_widths(CHAIN, count, 5) for count in (3000, 700))
+    many, few = (energy.draw_widths(CHAIN, count, 5) for count in (3000, 700))
     assert (many[:700] == few).all()
     assert (many.min(0) == 1).all()
     assert (many.max(0) == CHAIN.full_widths).all()
     assert np.allclose(many.mean(0), (1 + CHAIN.full_widths) / 2, rtol=0.05)
-    assert not (many[:700] == sampling.draw_widths(CHAIN, 700, 6)).all()
+    assert not (many[:700] == energy.draw_widths(CHAIN, 700, 6)).all()
 
 
-def test_chunks_in_any_order_equal_one_run(tmp_path):
-    def take(start, stop):
-        return energy.sample(Noisy(), Deployed(CHAIN), 90, 4, start, stop)
+def test_sampling_takes_samples_ends_and_sweeps_in_one_call():
+    sweep = {"group": CHAIN.groups[1].name, "step": 3}
+    taken = energy.sample(Noisy(), Deployed(CHAIN), 40, repeats=200, seed=4, sweeps=[sweep])
+    widths = taken.samples.filter(like="width_").to_numpy()
+    assert (widths == energy.draw_widths(CHAIN, 40, 4)).all()
+    full, exact = CHAIN.full_widths, true_model(CHAIN)
+    assert taken.dense_energy_j == pytest.approx(exact.energy(full), rel=0.005)
+    assert taken.smallest_energy_j == pytest.approx(exact.energy(np.ones_like(full)), rel=0.005)
+    assert list(taken.sweep["width"]) == list(range(3, full[1] + 1, 3))
+    for row in taken.sweep.itertuples():
+        narrowed = full.copy()
+        narrowed[1] = row.width
+        assert row.energy_j == pytest.approx(exact.energy(narrowed), rel=0.1)
 
-    paths = [tmp_path / f"{start}.csv" for start in (60, 0, 30)]
-    for path in paths:
-        take(int(path.stem), int(path.stem) + 30).to_csv(path, index=False)
-    pd.testing.assert_frame_equal(energy.gather(paths, 90), take(0, 90), check_exact=True)
 
-
-@pytest.mark.parametrize("ranges", [[(0, 9)], [(0, 10), (0, 10)], [(0, 6), (5, 10)], [(0, 11)]])
-def test_gather_wants_every_sample_once(ranges):
-    chunks = [energy.sample(Noisy(), Deployed(CHAIN), 20, 0, *part) for part in ranges]
-    with pytest.raises(UserError, match="sample again"):
-        energy.gather(chunks, 10)
+def test_sampling_refuses_unknown_groups_and_more_than_is_recorded():
+    with pytest.raises(UserError, match="there is no group 'conv9'"):
+        energy.sample(Noisy(), Deployed(CHAIN), 4, repeats=1, seed=0, sweeps=[{"group": "conv9"}])
+    with pytest.raises(UserError, match="9 samples are recorded, 10 are asked for"):
+        energy.sample(Recorded(9), Deployed(CHAIN), 10, repeats=1, seed=0)
+    taken = energy.sample(Recorded(9), Deployed(CHAIN), 8, repeats=1, seed=0)
+    assert (taken.samples.filter(like="width_") == Recorded(9).sampled(CHAIN)[:8]).all().all()
 
 
 def test_samples_are_read_as_they_were_measured(tmp_path):
-    frame = energy.sample(Noisy(), Deployed(CHAIN), 50, 0, 0, 50)
+    frame = measure(CHAIN, 50)
     frame.to_csv(tmp_path / "samples.csv", index=False)
     widths, joules = energy.read_samples(tmp_path / "samples.csv", CHAIN, minimum=50)
     assert (joules == frame["energy_j"]).all()
@@ -149,7 +176,7 @@ def test_samples_are_read_as_they_were_measured(tmp_path):
     ],
 )
 def test_values_that_no_measurement_gives_are_refused(tmp_path, column, value, message):
-    frame = energy.sample(Noisy(), Deployed(CHAIN), 50, 0, 0, 50).astype(object)
+    frame = measure(CHAIN, 50).astype(object)
     frame.loc[3, column] = value
     frame.to_csv(tmp_path / "samples.csv", index=False)
     with pytest.raises(UserError, match=message):
@@ -160,7 +187,7 @@ def test_files_that_are_not_these_samples_are_refused(tmp_path):
     path = tmp_path / "samples.csv"
     with pytest.raises(UserError, match="cannot be read"):
         energy.read_samples(path, CHAIN, minimum=1)
-    energy.sample(Noisy(), Deployed(CHAIN), 50, 0, 0, 50).to_csv(path, index=False)
+    measure(CHAIN, 50).to_csv(path, index=False)
     with pytest.raises(UserError, match="50 samples, at least 51"):
         energy.read_samples(path, CHAIN, minimum=51)
     with pytest.raises(UserError, match=r"sample this network \(3 groups\)"):
@@ -201,7 +228,7 @@ def test_features_are_one_at_full_widths(structure, form):
 
 
 def test_on_a_chain_the_graph_contains_the_chain():
-    widths = sampling.draw_widths(CHAIN, 50, 0)
+    widths = energy.draw_widths(CHAIN, 50, 0)
     graph, line = (
         form(CHAIN).matrix(widths).T for form in (bilinear.graph_features, bilinear.chain_features)
     )
@@ -288,7 +315,7 @@ def test_least_squares_agrees_with_trying_all_supports():
 
 
 def test_least_squares_finds_the_truth_without_noise():
-    widths, truth = sampling.draw_widths(CHAIN, 300, 0), true_model(CHAIN)
+    widths, truth = energy.draw_widths(CHAIN, 300, 0), true_model(CHAIN)
     held = widths, truth.energy(widths)
     model, _ = energy.fit("bilinear_graph", "nnls", CHAIN, *held, {}, test=held)
     assert model.coefficients_j == pytest.approx(truth.coefficients_j, rel=1e-6)
@@ -345,13 +372,13 @@ def test_perceptrons_learn_and_are_the_same_for_the_same_seed(kind):
 def test_a_table_of_a_bilinear_model_is_that_model(structure):
     model = true_model(structure)
     table = lookup.tabulate(model, knots=4, queries=500)
-    widths = sampling.draw_widths(structure, 100, 9)
+    widths = energy.draw_widths(structure, 100, 9)
     assert table.energy(widths) == pytest.approx(model.energy(widths), rel=1e-6)
 
 
 def test_a_table_learns_what_is_not_bilinear():
     structure = chain(33, 33, 33)
-    widths, test = (sampling.draw_widths(structure, count, 0) for count in (2000, 2200))
+    widths, test = (energy.draw_widths(structure, count, 0) for count in (2000, 2200))
     test = test[2000:]
 
     def joules(s):  # linear between the five knots, as rounding to tiles nearly is
@@ -406,7 +433,7 @@ def test_files(kind, tmp_path):
     whole = path.read_bytes()
     loaded = energy.load(path, CHAIN)
     assert loaded.kind == kind
-    widths = sampling.draw_widths(CHAIN, 50, 2)
+    widths = energy.draw_widths(CHAIN, 50, 2)
     assert (loaded.energy(widths) == model.energy(widths)).all()
     assert (loaded.gradient(widths) == model.gradient(widths)).all()
     loaded.save(path)

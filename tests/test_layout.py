@@ -11,6 +11,9 @@ import pytest
 import yaml
 
 from ecc import data, energy, methods, networks, platforms, training
+from ecc.measuring import interface
+from ecc.measuring.simulated import Simulation
+from ecc.measuring.torch_runner import RunSettings
 from ecc.methods import ecc, netadapt
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +66,7 @@ def resolve(entry):
 def test_schema_describes_every_key_and_forbids_unknown_ones():
     assert [path for path, description in properties(SCHEMA) if not description] == []
     closed = [SCHEMA, *(part for part in DEFINITIONS.values() if "properties" in part)]
-    wrappers = [DEFINITIONS[name] for name in ("dataset", "method", "energy_model")]
+    wrappers = [DEFINITIONS[name] for name in ("dataset", "method", "energy_model", "platform")]
     assert all(part in wrappers or part.get("additionalProperties") is False for part in closed)
 
 
@@ -77,8 +80,7 @@ def test_schema_knows_what_the_library_knows():
             for parameter in signature(architecture.build).parameters.values()
             if parameter.kind is parameter.KEYWORD_ONLY
         }
-    names = SCHEMA["properties"]["platforms"]["propertyNames"]["enum"]
-    assert names == sorted(platforms.PLATFORMS)
+    assert DEFINITIONS["platform"]["properties"]["kind"]["enum"] == sorted(platforms.KINDS)
     assert set(DEFINITIONS["dataset"]["properties"]["kind"]["enum"]) == set(data.DATASETS)
     assert set(DEFINITIONS["method"]["properties"]["method"]["enum"]) == set(methods.METHODS)
     assert set(model["model"]["enum"]) == set(energy.KINDS)
@@ -104,10 +106,28 @@ def test_schema_has_the_settings_of_the_library(definition, settings, more):
     assert set(DEFINITIONS[definition]["properties"]) == expected
 
 
-def test_default_names_known_platforms_alone():
-    assert set(yaml.safe_load((ROOT / "config.yaml").read_text())["platforms"]) <= set(
-        platforms.PLATFORMS
-    )
+SAMPLED = {"kind", "samples", "test_samples"}
+RUN = {field.name for field in fields(RunSettings)} - {"seed"}
+
+
+@pytest.mark.parametrize("kind", platforms.SENSORS)
+def test_schema_has_the_settings_of_a_sensor(kind):
+    own = {field.name for field in fields(platforms.SENSORS[kind].Settings)}
+    run = RUN - {"device", "graphs"} if kind == "rapl" else RUN
+    assert set(DEFINITIONS[kind]["properties"]) == {*SAMPLED, "protocol", *own, *run}
+
+
+def test_schema_has_the_settings_of_campaigns_and_of_the_simulation():
+    protocol = {field.name for field in fields(interface.Settings)}
+    assert set(DEFINITIONS["protocol"]["properties"]) == protocol
+    simulated = {field.name for field in fields(Simulation)}
+    expected = {*SAMPLED, "protocol", "device", *simulated}
+    assert set(DEFINITIONS["simulated"]["properties"]) == expected
+
+
+def test_default_names_emulated_and_recorded_platforms_alone():
+    entries = yaml.safe_load((ROOT / "config.yaml").read_text())["platforms"].values()
+    assert {entry["kind"] for entry in entries} <= {*platforms.PLATFORMS, "recorded"}
 
 
 def pins(text):

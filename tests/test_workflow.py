@@ -117,7 +117,7 @@ def test_an_edit_of_the_library_reruns_what_imports_it(finished):
     source.write_text(before + "# edited\n")
     try:
         _, output = snakemake(finished, *SMOKE, "-n")
-        assert planned(output) == {"tables": 1, "figures": 1, "timings": 1}
+        assert planned(output) == {"tables": 1, "figures": 1, "timings": 1, "measurements": 1}
     finally:
         source.write_text(before)
 
@@ -125,8 +125,9 @@ def test_an_edit_of_the_library_reruns_what_imports_it(finished):
 def test_a_changed_setting_reruns_what_it_touches(finished):
     (finished / "ramp.yaml").write_text("methods: {ecc: {ramp: 0.5}}")
     _, output = snakemake(finished, *SMOKE, "ramp.yaml", "-n")
-    rerun = {"compress_alexnet_jetson_tx2": 1, "compress_mobilenet_jetson_tx2": 1}
-    rerun |= {name.replace("compress", "finetune"): 1 for name in rerun}
+    rerun = {"compress_alexnet_simulated": 1, "compress_mobilenet_jetson_tx2": 1}
+    for later in ("finetune", "verify_energy"):
+        rerun |= {name.replace("compress", later): 1 for name in rerun}
     assert planned(output) == {**rerun, "tables": 1, "figures": 1, "timings": 1}
 
 
@@ -134,7 +135,7 @@ def test_without_batches_every_run_is_a_job_with_the_same_files(finished):
     _, output = snakemake(finished, *SMOKE, "-n", "--forceall", "--config", "batch=[]")
     jobs = planned(output)
     assert jobs["compress_mobilenet_jetson_tx2"] == 3 * 2
-    assert jobs["finetune_alexnet_jetson_tx2"] == 3
+    assert jobs["finetune_alexnet_simulated"] == 3
 
 
 def test_the_papers_scale_can_be_planned_without_its_data(finished):

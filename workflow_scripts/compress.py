@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecc import data, energy, runs
+from ecc import data, energy, metrics as units, runs
 from ecc.logs import job
 from ecc.methods import Problem, compress as compress_by
 from ecc.networks import Network
@@ -36,7 +36,7 @@ def compress(
     full = Network(**network)
     weights = load_weights(Path(dense), full.build())
     model = energy.load(energy_model, full.structure)
-    resolved = runs.read_json(budgets)
+    resolved = units.from_file(runs.read_json(budgets))
     for (budget, seed), *files in zip(covered, masked, history, metrics, strict=True):
         logging.info("budget %s, seed %d", budget, seed)
         problem = Problem(
@@ -51,11 +51,16 @@ def compress(
             seed=seed,
             checkpoint=Path(files[0]).with_name("checkpoint.safetensors"),
         )
-        compress_run(problem, method, *files)
+        compress_run(problem, method, resolved["metric"], *files)
 
 
 def compress_run(
-    problem: Problem, method: Mapping[str, Any], masked: str, history: str, metrics: str
+    problem: Problem,
+    method: Mapping[str, Any],
+    metric: str,
+    masked: str,
+    history: str,
+    metrics: str,
 ) -> None:
     """One run. Its metrics hold what fine-tuning must know: the iterations left unspent."""
     started = time.monotonic()
@@ -63,11 +68,14 @@ def compress_run(
     compressed = compress_by(method["method"], problem, settings)
     save_weights(Path(masked), compressed.model)
     runs.write_csv(history, compressed.history)
+    energies = {
+        "budget_j": problem.budget_j,
+        "modelled_energy_j": problem.joules(compressed.widths),
+    }
     runs.write_json(
         metrics,
         {
-            "budget_j": problem.budget_j,
-            "modelled_energy_j": problem.joules(compressed.widths),
+            **units.to_file(energies, metric),
             "widths": compressed.widths.tolist(),
             "iterations": compressed.iterations,
             "unspent_iterations": problem.training.iterations - compressed.iterations,

@@ -1,4 +1,4 @@
-"""Makes compressed networks slim, fine-tunes them and measures their energy on the platform."""
+"""Makes compressed networks slim and fine-tunes them."""
 
 import logging
 import time
@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ecc import data, energy, platforms, runs
+from ecc import data, metrics as units, runs
 from ecc.finetuning import finetune as finetune_with
 from ecc.logs import job
 from ecc.networks import Network
 from ecc.training import evaluate, load_weights, save_weights
-from ecc.verification import mean_energy, verify
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,8 @@ class Setting:
     dense: nn.Module
     dense_accuracy: float
     dense_energy_j: float
-    energy_model: energy.EnergyModel
-    platform: platforms.Platform
+    metric: str
     phases: Sequence[Mapping[str, Any]]
-    repeats: int
     names: Mapping[str, str]
 
 
@@ -39,28 +36,24 @@ def finetune(
     dense: str,
     dense_metrics: str,
     budgets: str,
-    energy_model: str,
     *,
     covered: Sequence[tuple[str, int]],
     names: Mapping[str, str],
     network: Mapping[str, Any],
     dataset: dict[str, Any],
     phases: Sequence[Mapping[str, Any]],
-    repeats: int,
     files: Mapping[str, Sequence[str]],
 ) -> None:
     """`covered` are (budget, seed) of the runs; `files` of each by the arguments of a run."""
-    full = Network(**network)
+    full, resolved = Network(**network), units.from_file(runs.read_json(budgets))
     setting = Setting(
         dataset=data.load(dataset, Path(manifest).parent),
         network=full,
         dense=load_weights(Path(dense), full.build()),
         dense_accuracy=runs.read_json(dense_metrics)["dense_accuracy"],
-        dense_energy_j=runs.read_json(budgets)["dense_energy_j"],
-        energy_model=energy.load(energy_model, full.structure),
-        platform=platforms.get(names["platform"]),
+        dense_energy_j=resolved["dense_energy_j"],
+        metric=resolved["metric"],
         phases=phases,
-        repeats=repeats,
         names=names,
     )
     for (budget, seed), *own in zip(covered, *files.values(), strict=True):
@@ -81,7 +74,7 @@ def finetune_run(
 ) -> None:
     """One run; `compression` are its metrics so far."""
     started = time.monotonic()
-    so_far = runs.read_json(compression)
+    so_far = units.from_file(runs.read_json(compression))
     channels, device = setting.network.channels, setting.phases[0]["device"]
     model = load_weights(Path(masked), setting.network.build())
     widths = channels.count(model)
@@ -98,24 +91,21 @@ def finetune_run(
         checkpoint=checkpoint,
     )
     accuracy = evaluate(small, setting.dataset.validation, device=device)
-    measured_j = mean_energy(
-        setting.platform, setting.network, widths, repeats=setting.repeats, seed=seed, first=0
-    )
     save_weights(Path(slim), small)
     runs.write_csv(history, frame)
     record = runs.record(seed, started)
+    energies = {"budget_j": so_far["budget_j"], "dense_energy_j": setting.dense_energy_j}
     runs.write_json(
         metrics,
         {
             **setting.names,
             "budget": budget,
-            "budget_j": so_far["budget_j"],
+            "metric": setting.metric,
+            **units.to_file(energies, setting.metric),
             "budget_fraction": so_far["budget_j"] / setting.dense_energy_j,
             "dense_accuracy": setting.dense_accuracy,
-            "dense_energy_j": setting.dense_energy_j,
             "accuracy_before_finetuning": before,
             "accuracy": accuracy,
-            **verify(setting.energy_model, widths, measured_j, so_far["budget_j"]),
             "iterations": so_far["iterations"] + len(frame),
             "groups": [
                 {"name": group.name, "width": int(width), "full_width": group.width}
@@ -142,13 +132,11 @@ if __name__ == "__main__":
             snakemake.input.dense,
             snakemake.input.dense_metrics,
             snakemake.input.budgets,
-            snakemake.input.energy_model,
             covered=snakemake.params.runs,
             names=snakemake.params.names,
             network=snakemake.params.network,
             dataset=snakemake.params.dataset,
             phases=snakemake.params.phases,
-            repeats=snakemake.params.repeats,
             files={
                 "masked": snakemake.input.masked,
                 "compression": snakemake.input.compression,

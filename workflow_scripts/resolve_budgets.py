@@ -1,8 +1,8 @@
-"""Turns the budgets of an experiment on a platform into joules, and refuses impossible ones."""
+"""Turns budgets of an experiment on a platform into joules or seconds; refuses impossible ones."""
 
 from collections.abc import Iterable
 
-from ecc import energy, runs
+from ecc import energy, metrics, runs
 from ecc.budgets import Budget, lower_bounds
 from ecc.errors import UserError
 from ecc.logs import job
@@ -23,21 +23,28 @@ def resolve_budgets(
     traced = Structure.read(structure)
     model = energy.load(energy_model, traced)
     bounds = lower_bounds(traced.full_widths, smallest_width)
-    dense_j = runs.read_json(dense)["dense_energy_j"]
+    measured = metrics.from_file(runs.read_json(dense))
+    dense_j, metric = measured["dense_energy_j"], measured["metric"]
     minimum_j = float(model.energy(bounds))
     try:
         budget_j = {
-            label: Budget.from_label(label).resolve(dense_j, minimum_j) for label in budgets
+            label: Budget.from_label(label).resolve(dense_j, minimum_j, metric) for label in budgets
         }
     except UserError as error:
         raise UserError(f"config key experiments, {experiment}: {error}") from error
     runs.write_json(
         output,
         {
-            "dense_energy_j": dense_j,
-            "minimum_energy_j": minimum_j,
+            "metric": metric,
+            **metrics.to_file(
+                {
+                    "dense_energy_j": dense_j,
+                    "minimum_energy_j": minimum_j,
+                    "budget_j": budget_j,
+                },
+                metric,
+            ),
             "lower_bounds": bounds.tolist(),
-            "budget_j": budget_j,
         },
     )
 

@@ -1,27 +1,80 @@
-"""Measures one chunk of the random width vectors of a network on a platform."""
+"""Measures random width vectors of a network on a platform, the dense network and the sweeps."""
 
-from ecc import energy, platforms, runs
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ecc import energy, metrics, platforms, runs
 from ecc.logs import job
 from ecc.structure import Structure
 
 
 def sample_energy(
-    structure: str, platform: str, *, chunk: int, chunks: int, samples: int, seed: int, output: str
+    structure: str,
+    *,
+    platform: str,
+    platform_settings: Mapping[str, Any],
+    network: str,
+    network_settings: Mapping[str, Any],
+    samples: int,
+    repeats: int,
+    sweeps: Sequence[Mapping[str, Any]],
+    seed: int,
+    files: Mapping[str, str],
 ) -> None:
-    network = platforms.Deployed(Structure.read(structure))
-    start, stop = (part * samples // chunks for part in (chunk, chunk + 1))
-    frame = energy.sample(platforms.get(platform), network, samples, seed, start, stop)
-    runs.write_csv(output, frame)
+    traced = Structure.read(structure)
+    device = platforms.make(platform, platform_settings)
+    journal = Path(files["samples"]).with_name("campaign")
+    taken = energy.sample(
+        device,
+        platforms.Deployed(traced, network_settings),
+        samples,
+        repeats=repeats,
+        seed=seed,
+        sweeps=sweeps,
+        journal=journal,
+    )
+    for name, frame in (("samples", taken.samples), ("sweep", taken.sweep)):
+        named = frame.rename(columns=lambda column: metrics.in_files(column, device.metric))
+        runs.write_csv(files[name], named)
+    names = {"platform": platform, "network": network, "metric": device.metric}
+    energies = {
+        "dense_energy_j": taken.dense_energy_j,
+        "smallest_energy_j": taken.smallest_energy_j,
+    }
+    runs.write_json(
+        files["dense"],
+        {**names, "repeats": repeats, **metrics.to_file(energies, device.metric)},
+    )
+    campaign = device.campaign(traced, journal)
+    runs.write_json(
+        files["provenance"],
+        {
+            **names,
+            "kind": platform_settings["kind"],
+            "description": device.description,
+            "emulated": device.emulated,
+            "fingerprint": traced.fingerprint,
+            "samples": samples,
+            "seed": seed,
+            "versions": runs.versions(),
+            "hardware": runs.hardware(),
+            "campaign": campaign and campaign.provenance,
+        },
+    )
 
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         sample_energy(
             snakemake.input.structure,
-            snakemake.wildcards.platform,
-            chunk=int(snakemake.wildcards.chunk),
-            chunks=snakemake.params.chunks,
+            platform=snakemake.wildcards.platform,
+            platform_settings=snakemake.params.platform,
+            network=snakemake.wildcards.network,
+            network_settings=snakemake.params.network,
             samples=snakemake.params.samples,
+            repeats=snakemake.params.repeats,
+            sweeps=snakemake.params.sweeps,
             seed=snakemake.params.seed,
-            output=snakemake.output.chunk,
+            files=dict(snakemake.output.items()),
         )

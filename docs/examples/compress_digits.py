@@ -21,7 +21,7 @@ from ecc.methods import Problem, compress
 from ecc.networks import Network
 from ecc.platforms import Deployed, get
 from ecc.training import TrainingSettings, cross_entropy, evaluate, train
-from ecc.verification import mean_energy
+from ecc.verification import verify
 
 NETWORK = Network("mobilenet", 10, multiplier=0.25, options={"batch_norm_momentum": 0.1})
 DEVICE = get("jetson_tx2")  # emulated
@@ -38,7 +38,7 @@ def digits() -> data.Dataset:
 
 def energy_model(samples: int = 1000, unseen: int = 200) -> energy.EnergyModel:
     """Measure random width vectors on the device, and fit an energy model to most of them."""
-    table = energy.sample(DEVICE, DEPLOYED, samples, seed=0, start=0, stop=samples)
+    table = energy.sample(DEVICE, DEPLOYED, samples, seed=0).samples
     widths, energy_j = table.filter(like="width_").to_numpy(), table["energy_j"].to_numpy()
     fitted, test = energy.split(samples, unseen, seed=0)
     known, held = (widths[fitted], energy_j[fitted]), (widths[test], energy_j[test])
@@ -80,6 +80,9 @@ def main(training: TrainingSettings = TRAINING) -> pd.DataFrame:
     for method in ("uniform", "ecc"):
         compressed = compress(method, problem, {})
         before = evaluate(compressed.model, images.validation, device="cpu")
+        [verified] = verify(
+            DEVICE, DEPLOYED, model, compressed.widths, [budget], repeats=25, seed=1
+        )
         slim = NETWORK.channels.slim(compressed.model, compressed.keep)
         unspent = training.iterations - compressed.iterations
         finetune(slim, dense, images.train, [phase], seed=0, extra_iterations=unspent)
@@ -88,9 +91,7 @@ def main(training: TrainingSettings = TRAINING) -> pd.DataFrame:
             "accuracy": evaluate(slim, images.validation, device="cpu"),
             "dense_accuracy": evaluate(dense, images.validation, device="cpu"),
             "budget_j": budget,
-            "measured_energy_j": mean_energy(
-                DEVICE, DEPLOYED, compressed.widths, repeats=25, seed=0, first=0
-            ),
+            "measured_energy_j": verified["measured_energy_j"],
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 

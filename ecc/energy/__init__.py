@@ -19,9 +19,9 @@ from ecc.energy.bilinear import BilinearChain, BilinearGraph
 from ecc.energy.lookup import LookUp, tabulate
 from ecc.energy.mlp import Mlp
 from ecc.energy.model import EnergyModel, relative_error
-from ecc.energy.sampling import draw_widths, gather, read_samples, sample, split
+from ecc.energy.sampling import read_samples, sample, split
 from ecc.errors import UserError
-from ecc.structure import Structure
+from ecc.structure import Structure, draw_widths
 
 __all__ = [
     "FITS",
@@ -33,7 +33,6 @@ __all__ = [
     "Mlp",
     "draw_widths",
     "fit",
-    "gather",
     "load",
     "read_samples",
     "relative_error",

@@ -16,8 +16,7 @@ import pandas as pd
 from ecc.energy.bilinear import BilinearGraph, Features, graph_features
 from ecc.energy.fitting import Samples, least_squares, nonnegative, solved
 from ecc.energy.model import Array, EnergyModel, write
-from ecc.energy.sampling import draw_widths
-from ecc.structure import Structure
+from ecc.structure import Structure, draw_widths
 
 ROWS = 1_000  # samples in memory at a time
 

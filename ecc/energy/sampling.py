@@ -1,10 +1,7 @@
-"""The sampling protocol: random widths, their measured energy, and the file of samples.
+"""The sampling of a platform: random widths, their measured energy, and the file of samples."""
 
-Yang, Zhu, Liu, ECC, CVPR 2019, section 4.2: s uniform over the integers of [1, S]. Width vector
-and noise of a sample follow from the seed and its number, so chunks may be measured in any order.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,10 +10,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ecc.errors import UserError
-from ecc.structure import Structure
+from ecc.metrics import in_code
+from ecc.structure import Structure, draw_widths
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+SWEEP = ["group", "width", "full_width", "energy_j"]
 
 
 class HasStructure(Protocol):
@@ -25,9 +24,25 @@ class HasStructure(Protocol):
 
 
 class Platform(Protocol):
-    """What sampling needs of a platform (`ecc.platforms`): joules (n,) at widths (n, groups)."""
+    """What sampling needs of a platform (`ecc.platforms`)."""
 
-    def measure(self, network: Any, widths: ArrayLike, *, seed: int, first: int = 0) -> Array: ...
+    def measure(
+        self, network: Any, widths: ArrayLike, *, seed: int, first: int = 0, journal: Path | None
+    ) -> Array: ...
+
+    def sampled(self, structure: Structure) -> Integers | None: ...
+
+    def known(self, structure: Structure, widths: ArrayLike) -> NDArray[np.bool_]: ...
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """`samples` has the columns of `columns`, `sweep` those of SWEEP, energies are means."""
+
+    samples: pd.DataFrame
+    sweep: pd.DataFrame
+    dense_energy_j: float
+    smallest_energy_j: float
 
 
 def columns(structure: Structure) -> list[str]:
@@ -35,45 +50,65 @@ def columns(structure: Structure) -> list[str]:
     return ["sample", *(f"width_{group}" for group in range(len(structure.groups))), "energy_j"]
 
 
-def draw_widths(structure: Structure, count: int, seed: int) -> Integers:
-    """Widths (count, groups), uniform integers of [1, S]; row k is the same for any count > k."""
-    stream = np.random.default_rng([seed, 1])  # platforms draw their noise from other streams
-    return 1 + np.floor(
-        stream.random((count, len(structure.groups))) * structure.full_widths
-    ).astype(np.int64)
-
-
 def sample(
-    platform: Platform, network: HasStructure, count: int, seed: int, start: int, stop: int
-) -> pd.DataFrame:
-    """Measure samples [start, stop) of `count`: the columns of `columns`, one row a sample.
+    platform: Platform,
+    network: HasStructure,
+    count: int,
+    *,
+    seed: int,
+    repeats: int = 1,
+    sweeps: Sequence[Mapping[str, Any]] = (),
+    journal: Path | None = None,
+) -> Sampled:
+    """Measures `count` random widths, the dense and the smallest network, and `sweeps`, in which
+    one group alone is narrowed: {group, step} (channels). All but the random ones `repeats` times.
 
-    Raises UserError for an empty or impossible range.
+    All in one call, so that a sensor mixes them as it likes and keeps them in one `journal`.
+    Raises UserError for an unknown group, and where a platform has fewer samples recorded.
     """
-    if not 0 <= start < stop <= count:
-        raise UserError(f"samples {start} to {stop} are not a part of {count}: fewer chunks")
-    widths = draw_widths(network.structure, count, seed)[start:stop]
-    energy = platform.measure(network, widths, seed=seed, first=start)
-    values = [np.arange(start, stop), *widths.T, energy]
-    return pd.DataFrame(dict(zip(columns(network.structure), values, strict=True)))
-
-
-def gather(chunks: Iterable[str | Path | pd.DataFrame], count: int) -> pd.DataFrame:
-    """Chunks, as frames or files, in the order of samples.
-
-    Raises UserError unless every sample of [0, count) occurs exactly once.
-    """
-    frames = [c if isinstance(c, pd.DataFrame) else _read(c) for c in chunks]
-    frame = pd.concat(frames, ignore_index=True)
-    found = frame["sample"].value_counts().reindex(range(count), fill_value=0)
-    absent, twice = found.index[found == 0], found.index[found > 1]
-    if len(absent) or len(twice) or len(frame) != count:
+    structure = network.structure
+    full = structure.full_widths
+    widths = platform.sampled(structure)
+    if widths is None:
+        widths = draw_widths(structure, count, seed)
+    elif len(widths) < count:
         raise UserError(
-            f"samples: {len(frame)} rows for {count} samples, {len(absent)} absent"
-            f"{f' (first: {absent[0]})' if len(absent) else ''}, {len(twice)} more than once"
-            f"{f' (first: {twice[0]})' if len(twice) else ''}: delete the chunks and sample again"
+            f"{len(widths)} samples are recorded, {count} are asked for: lower the platform's "
+            "`samples` and `test_samples` in the configuration"
         )
-    return frame.sort_values("sample", ignore_index=True)
+    widths = widths[:count]
+    swept = [_sweep(platform, structure, **settings) for settings in sweeps]
+    repeated = [full[None], np.ones_like(full)[None], *(rows for _, rows in swept)]
+    parts = [widths, *(np.repeat(rows, repeats, axis=0) for rows in repeated)]
+    energy = platform.measure(network, np.concatenate(parts), seed=seed, journal=journal)
+    of_samples, *others = np.split(energy, np.cumsum([len(part) for part in parts])[:-1])
+    dense, smallest, *of_sweeps = (part.reshape(-1, repeats).mean(axis=1) for part in others)
+    values = [np.arange(count), *widths.T, of_samples]
+    rows = [
+        (structure.groups[group].name, int(width), int(full[group]), joules)
+        for (group, narrowed), values_j in zip(swept, of_sweeps, strict=True)
+        for width, joules in zip(narrowed[:, group], values_j, strict=True)
+    ]
+    return Sampled(
+        samples=pd.DataFrame(dict(zip(columns(structure), values, strict=True))),
+        sweep=pd.DataFrame(rows, columns=SWEEP),
+        dense_energy_j=float(dense[0]),
+        smallest_energy_j=float(smallest[0]),
+    )
+
+
+def _sweep(
+    platform: Platform, structure: Structure, group: str, step: int = 1
+) -> tuple[int, Integers]:
+    """Index of the group, and widths in which it has every `step`-th width and others their own."""
+    names = [entry.name for entry in structure.groups]
+    if group not in names:
+        raise UserError(f"energy.sweeps: there is no group '{group}': known are {', '.join(names)}")
+    index = names.index(group)
+    narrowed = np.arange(step, structure.full_widths[index] + 1, step)
+    rows = np.repeat([structure.full_widths], len(narrowed), axis=0)
+    rows[:, index] = narrowed
+    return index, rows[platform.known(structure, rows)]
 
 
 def read_samples(path: str | Path, structure: Structure, minimum: int) -> tuple[Integers, Array]:
@@ -83,7 +118,7 @@ def read_samples(path: str | Path, structure: Structure, minimum: int) -> tuple[
     columns or widths of another network, has values that no measurement gives, or has fewer than
     `minimum` rows.
     """
-    frame = _read(path)
+    frame = _read(path).rename(columns=in_code)
     expected = columns(structure)
     if list(frame.columns) != expected:
         raise UserError(

@@ -17,6 +17,7 @@ from ecc.errors import UserError
 from ecc.evidence import names, style
 from ecc.evidence.plan import FIGURES, Plan, shown_platforms
 from ecc.evidence.tables import comparison
+from ecc.metrics import WORDS, from_table
 
 Tables = Mapping[str, pd.DataFrame]
 Titles = Mapping[str, str]
@@ -107,7 +108,7 @@ def accuracy(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
 
     Points are means over seeds, bars their minimum and maximum; a line is the dense accuracy.
     """
-    runs = tables["accuracy_at_budget"]
+    runs = from_table(tables["accuracy_at_budget"])
     methods = sorted(runs["method"].unique())  # of all experiments, so that figures share marks
     shown = _panels_of(runs, plan.subjects, "experiment")
     if not shown:
@@ -116,7 +117,8 @@ def accuracy(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
     for one, frame in zip(axes, shown.values(), strict=True):
         spread = comparison(frame)
         spread = spread[spread["stage"] == plan.stage]
-        unit, scale = style.energy_unit(frame["dense_energy_j"])
+        metric = frame["metric"].iloc[0]
+        unit, scale = style.unit(frame["dense_energy_j"], metric)
         for rank, (method, mark) in enumerate(style.marks(methods).items()):
             points = spread[spread["method"] == method].sort_values("budget_j")
             if len(points):
@@ -131,7 +133,7 @@ def accuracy(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
                     **mark,
                 )
         one.axhline(frame["dense_accuracy"].mean(), color="black", lw=0.9, label="dense", zorder=2)
-        one.set_xlabel(f"energy budget ({unit})")
+        one.set_xlabel(f"{WORDS[metric]} budget ({unit})")
         one.xaxis.set_major_locator(MaxNLocator(6))
         one.margins(x=0.08)
     _label_rows(axes, f"accuracy {STAGE_NAMES[plan.stage]}")
@@ -211,7 +213,7 @@ def _title(key: tuple[str, str], titles: Titles) -> str:
 
 def _dense_title(key: tuple[str, str], frame: pd.DataFrame, titles: Titles) -> str:
     energy_j = frame["dense_energy_j"].mean()
-    unit, scale = style.energy_unit([energy_j])
+    unit, scale = style.unit([energy_j], frame["metric"].iloc[0])
     dense = f"dense: {frame['dense_accuracy'].mean():.3f} at {energy_j * scale:.3g} {unit}"
     return f"{_title(key, titles)}\n{dense}"
 

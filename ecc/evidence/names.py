@@ -22,6 +22,6 @@ def name(key: str) -> str:
     return NAMES.get(key, key)
 
 
-def platform_title(platform: str, emulated: bool) -> str:
-    """The printed name of a platform, which says where it is emulated."""
-    return f"emulated {name(platform)}" if emulated else name(platform)
+def platform_title(platform: str) -> str:
+    """The printed name of an emulated platform, which says that it is."""
+    return f"emulated {name(platform)}"

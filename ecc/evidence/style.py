@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ecc.metrics import UNITS
 from ecc.runs import temporary
 
 COLUMN_IN, PAGE_IN, ROW_IN, ENTRY_IN = 3.35, 6.9, 2.2, 0.17
@@ -106,9 +107,10 @@ def ramp(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def energy_unit(energies_j: Iterable[float]) -> tuple[str, float]:
-    """Millijoules below one joule, else joules: the unit and what joules are multiplied with."""
-    return ("mJ", 1e3) if max(energies_j) < 1 else ("J", 1.0)
+def unit(values: Iterable[float], metric: str = "energy_j") -> tuple[str, float]:
+    """Thousandths below one joule or second: the unit, and what values are multiplied with."""
+    whole = UNITS[metric]
+    return (f"m{whole}", 1e3) if max(values) < 1 else (whole, 1.0)
 
 
 def save(figure: Figure, *paths: str | Path) -> None:

@@ -14,12 +14,14 @@ import pandas as pd
 
 from ecc import runs
 from ecc.errors import UserError
+from ecc.metrics import from_file, from_table, to_table
 
 ACCURACY = [
     *("experiment", "network", "dataset", "platform", "method", "budget_fraction", "budget_j"),
     *("seed", "dense_energy_j", "dense_accuracy", "accuracy_before_finetuning", "accuracy"),
     *("modelled_energy_j", "measured_energy_j", "within_budget", "iterations"),
 ]
+VERIFIED = ["modelled_energy_j", "measured_energy_j", "within_budget"]
 ERRORS = [
     *("platform", "network", "model", "fit", "relative_test_error"),
     *("train_samples", "test_samples"),
@@ -46,11 +48,15 @@ Paths = Iterable[str | Path]
 
 
 def accuracy_at_budget(metrics: Paths) -> pd.DataFrame:
-    """One row a run, from the metrics.json of fine-tuned networks.
+    """One row a run, from the metrics.json of fine-tuned networks and the energy.json beside them.
 
     Raises UserError for a run that is missing, there twice, or without a finite number.
     """
-    return _tidy(pd.DataFrame(_runs(metrics)), ACCURACY, RUN)
+    rows = [
+        {**run, **_json(path.with_name("energy.json"), ["modelled_energy_j"])}
+        for path, run in _runs_by_path(metrics).items()
+    ]
+    return to_table(_tidy(pd.DataFrame(rows), [*ACCURACY, "metric"], RUN))
 
 
 def widths(metrics: Paths) -> pd.DataFrame:
@@ -65,7 +71,8 @@ def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
     Mean, sample standard deviation (none for one seed), minimum and maximum over the seeds;
     `minus_ecc` is the mean less ECC's at the same budget (none where ECC did not run).
     """
-    where = ["experiment", "platform", "budget_fraction", "budget_j", "stage"]
+    where = ["experiment", "platform", "budget_fraction", "budget_j", "metric", "stage"]
+    accuracies = from_table(accuracies)
     long = accuracies.rename(columns={column: stage for stage, column in STAGES.items()}).melt(
         [*where[:-1], "method"], list(STAGES), "stage", "value"
     )
@@ -77,7 +84,7 @@ def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
     frame = frame.join(ecc, on=where)
     # The accuracies are rounded already: no digits that a mean of them does not have.
     frame["minus_ecc"] = (frame["mean"] - frame["ecc"]).round(8)
-    return _tidy(frame, COMPARISON, [*where, "method"])
+    return to_table(_tidy(frame, [*COMPARISON, "metric"], [*where, "method"]))
 
 
 def energy_model_errors(errors: Paths) -> pd.DataFrame:
@@ -132,20 +139,25 @@ def in_words(hardware: Mapping[str, Any]) -> str:
 
 
 def _runs(paths: Paths) -> list[dict[str, Any]]:
+    return list(_runs_by_path(paths).values())
+
+
+def _runs_by_path(paths: Paths) -> dict[Path, dict[str, Any]]:
     """Checked metrics of all runs: finite numbers, none twice, every method with every seed."""
-    extra = ["budget", "groups", "timings", "hardware"]
+    of_run = [column for column in ACCURACY if column not in VERIFIED]
+    extra = ["metric", "budget", "groups", "timings", "hardware"]
     runs: dict[tuple[Any, ...], Path] = {}
-    found = []
+    found = {}
     for path in map(Path, paths):
-        run = _json(path, [*ACCURACY, *extra])
+        run = _json(path, [*of_run, *extra])
         key = tuple(run[column] for column in RUN)
         if key in runs:
             raise UserError(f"{path} is the same run as {runs[key]}: remove one of the two")
         runs[key] = path
-        found.append(run)
+        found[path] = run
     if not found:
         raise UserError("no metrics.json was given: name at least one experiment in the config")
-    _refuse_gaps(found)
+    _refuse_gaps(list(found.values()))
     return found
 
 
@@ -179,7 +191,7 @@ def _group(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
-    values = runs.read_json(path)
+    values = from_file(runs.read_json(path))
     for key in keys:
         if key not in values:
             raise UserError(f"{path} has no {key}: delete it and run the workflow again")
