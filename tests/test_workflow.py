@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+import yaml
 
 pytestmark = pytest.mark.workflow
 
@@ -83,11 +84,13 @@ def test_tables_figures_and_weights_are_there(finished):
     assert ",".join(accuracy) == ACCURACY
     assert len(accuracy) == 3 * 2 + 3
     assert (accuracy["modelled_energy_j"] <= accuracy["budget_j"]).all()
-    for name in ("energy_model_errors", "energy_anchors", "widths", "timings"):
+    for name in ("energy_model_errors", "energy_anchors", "widths", "timings", "repeatability"):
         assert len(pd.read_csv(results / f"tables/{name}.csv"))
     for number in range(2, 11):
         for suffix in ("png", "pdf"):
             assert (results / f"figures/figure_{number:02}.{suffix}").stat().st_size > 1000
+    for name in ("drift.png", "drift.pdf", "staircase.png", "staircase.pdf"):
+        assert (results / f"figures/{name}").stat().st_size > 1000
     assert not list(results.rglob("*.part"))
     assert not list(results.rglob("checkpoint*"))
 
@@ -129,6 +132,59 @@ def test_a_changed_setting_reruns_what_it_touches(finished):
     for later in ("finetune", "verify_energy"):
         rerun |= {name.replace("compress", later): 1 for name in rerun}
     assert planned(output) == {**rerun, "tables": 1, "figures": 1, "timings": 1}
+
+
+RECORDED = """
+platforms:
+  recorded: {kind: recorded, folder: resources/measurements/sim, samples: 200, test_samples: 60}
+energy: {platforms: [recorded], networks: [mobilenet]}
+"""
+
+
+def test_a_recorded_campaign_replays_in_place_of_its_sensor(finished):
+    samples = finished / "results/smoke/samples"
+    keep = [sys.executable, "-m", "ecc.platforms", "record"]
+    campaign = str(samples / "simulated/mobilenet/campaign")
+    subprocess.run([*keep, campaign, "sim", "mobilenet"], cwd=finished, check=True)
+    (finished / "recorded.yaml").write_text(RECORDED)
+    errors = "results/smoke/energy_models/{}/mobilenet/errors.csv"
+    code, output = snakemake(finished, *SMOKE, "recorded.yaml", "--", errors.format("recorded"))
+    assert code == 0, output
+    tables = [(samples / f"{name}/mobilenet/samples.csv") for name in ("simulated", "recorded")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+    own, replayed = (
+        pd.read_csv(finished / errors.format(name)).drop(columns="platform")
+        for name in ("simulated", "recorded")
+    )
+    pd.testing.assert_frame_equal(own, replayed)
+
+
+def test_a_killed_campaign_goes_on_where_it_was(finished, tmp_path):
+    """Of a sensor that takes its time: the samples before the kill are those of the journal."""
+    slow = {"kind": "simulated", "samples": 2000, "test_samples": 100}
+    overlay = {"results": "results/slow", "platforms": {"slow": slow}}
+    (finished / "slow.yaml").write_text(yaml.safe_dump(overlay))
+    target = "results/slow/samples/slow/mobilenet_embedded/samples.csv"
+    journal = (finished / target).parent / "campaign/windows.csv"
+    arguments = (*SMOKE, "slow.yaml", "--", target)
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(command(*arguments), cwd=finished, stdout=log, stderr=log)
+        while not journal.exists() or len(journal.read_bytes().splitlines()) < 100:
+            assert run.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        for process in [*psutil.Process(run.pid).children(recursive=True), run]:
+            process.kill()
+        run.wait()
+    taken = journal.read_bytes().splitlines()[:-1]
+    subprocess.run([sys.executable, "profiles/unlock.py"], cwd=finished, check=True)
+    code, output = snakemake(finished, *arguments)
+    assert code == 0, output
+    lines = journal.read_bytes().splitlines()
+    assert lines[: len(taken)] == taken
+    windows = pd.read_csv(journal)
+    assert (windows.query("kind == 'sample'").groupby("sample").size() == 1).all()
+    assert windows["segment"].nunique() == 2
+    assert len(pd.read_csv(finished / target)) == 2000
 
 
 def test_without_batches_every_run_is_a_job_with_the_same_files(finished):
