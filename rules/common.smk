@@ -125,6 +125,11 @@ def measured(platform):
     return kind_of(platform) in (*platforms.SENSORS, "simulated")
 
 
+def sensors(of):
+    """Files that say that the sensors of platforms were found."""
+    return [f"<results>/samples/{platform}/sensor.json" for platform in of if measured(platform)]
+
+
 def undisturbed(wildcards):
     """Threads of a job that measures: all of them, so that no other job runs beside it."""
     return workflow.cores if wildcards.platform and measured(wildcards.platform) else 1

@@ -5,6 +5,7 @@ rule train_dense:
     input:
         library=library("train_dense"),
         data=manifest,
+        sensors=lambda wildcards: sensors(of_experiment(wildcards)["platforms"]),
     output:
         model="<results>/dense/{experiment}/model.safetensors",
         history="<results>/dense/{experiment}/history.csv",

@@ -23,6 +23,29 @@ rule trace_network:
         "../workflow_scripts/trace_network.py"
 
 
+# Before networks are trained for a platform whose sensor is not there, or may not be read.
+rule check_sensor:
+    input:
+        library=library("check_sensor"),
+    output:
+        sensor="<results>/samples/{platform}/sensor.json",
+    log:
+        "<logs>/check_sensor/{platform}.log",
+    benchmark:
+        "<benchmarks>/check_sensor/{platform}.tsv"
+    priority: 20
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        platform=platform_settings,
+    script:
+        "../workflow_scripts/check_sensor.py"
+
+
 # A sensor must see nothing but its own samples: where one measures, the job takes all cores. What
 # it has measured is kept in `campaign` beside the outputs, and a killed job goes on from there.
 rule sample_energy:
@@ -30,6 +53,7 @@ rule sample_energy:
         library=library("sample_energy"),
         structure="<results>/networks/{network}.json",
         recorded=recorded,
+        sensor=lambda wildcards: sensors([wildcards.platform]),
     output:
         samples="<results>/samples/{platform}/{network}/samples.csv",
         dense="<results>/samples/{platform}/{network}/dense.json",

@@ -91,6 +91,28 @@ def run(
     return asked.result(windows, known)
 
 
+def check(rig: Callable[[], Rig], settings: Settings) -> dict[str, Any]:
+    """Opens sensor and device, and reads once: raises what a campaign would raise at its begin.
+
+    Returns what there is, as `campaign.json` has it.
+    """
+    _check(settings)
+    opened = rig()
+    try:
+        _check_sensor(settings, opened.meter)
+        opened.meter.read()
+        return {
+            "metric": opened.meter.metric,
+            "sensor": opened.meter.name,
+            "device": opened.runner.device,
+            "meter": _plain(opened.meter.provenance()),
+            "runner": _plain(opened.runner.provenance()),
+        }
+    finally:
+        opened.meter.close()
+        opened.runner.close()
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What is asked of a campaign, and what of it is there."""

@@ -72,6 +72,10 @@ class Measured:
     def known(self, structure: Structure, widths: ArrayLike) -> NDArray[np.bool_]:
         return np.ones(len(np.asarray(widths)), dtype=bool)
 
+    def check(self) -> dict[str, Any]:
+        """What there is to measure with; raises UserError where a campaign could not begin."""
+        return campaign.check(self.open, self.protocol)
+
     def campaign(self, structure: Structure, journal: Path) -> Campaign:
         """What is in the folder `journal`."""
         return Campaign(
@@ -100,11 +104,11 @@ def by_sensor(kind: str, module: ModuleType) -> Callable[..., Measured]:
                 run = RunSettings(device=device, **settings)
             except TypeError as error:
                 raise UserError(f"platform {name}: {error}") from error
-            runner = TorchRunner(run, clock)
+            meter = module.meter(sensor, device, clock)  # first: it knows best what is lacking
             try:
-                return Rig(module.meter(sensor, device, clock), runner, clock)
+                return Rig(meter, TorchRunner(run, clock), clock)
             except UserError:
-                runner.close()
+                meter.close()
                 raise
 
         try:
