@@ -10,6 +10,7 @@ from PIL import Image
 from ecc import metrics, platforms
 from ecc.budgets import Budget
 from ecc.energy import BilinearGraph, draw_widths, sample
+from ecc.energy.__main__ import main as campaign_main
 from ecc.energy.bilinear import graph_features
 from ecc.errors import UserError
 from ecc.evidence import measurements, style
@@ -139,6 +140,21 @@ def test_a_network_that_cannot_be_built_is_refused_by_a_sensor(tmp_path):
     device = platforms.make("cpu", {"kind": "latency"})
     with pytest.raises(UserError, match="runs the network: give its settings"):
         device.measure(DEPLOYED, [STRUCTURE.full_widths], seed=0, journal=tmp_path)
+
+
+def test_a_campaign_without_the_workflow_ends_in_time_and_goes_on(tmp_path, capsys):
+    network = "{architecture: mobilenet, classes: 10, multiplier: 0.25, size: [32, 32]}"
+    told = ["--platform", "{kind: simulated}", "--network", network, "--samples", "30"]
+    folder = str(tmp_path / "campaign")
+    assert campaign_main([folder, *told, "--seconds", "60"]) == 0
+    first = int(capsys.readouterr().out.split()[0])
+    assert 0 < first < 40
+    assert campaign_main([folder, *told]) == 0
+    assert capsys.readouterr().out.startswith("40 of 40 rows")
+    assert record(folder, tmp_path / "device", "mobilenet", STRUCTURE).exists()
+    assert len(Recorded("again", tmp_path / "device").sampled(STRUCTURE)) == 30
+    assert campaign_main([folder, *told[2:], "--platform", "{kind: eyeriss}"]) == 1
+    assert "has no sensor" in capsys.readouterr().err
 
 
 # What is seen

@@ -68,26 +68,16 @@ def sample(
     """
     structure = network.structure
     full = structure.full_widths
-    widths = platform.sampled(structure)
-    if widths is None:
-        widths = draw_widths(structure, count, seed)
-    elif len(widths) < count:
-        raise UserError(
-            f"{len(widths)} samples are recorded, {count} are asked for: lower the platform's "
-            "`samples` and `test_samples` in the configuration"
-        )
-    widths = widths[:count]
-    swept = [_sweep(platform, structure, **settings) for settings in sweeps]
-    repeated = [full[None], np.ones_like(full)[None], *(rows for _, rows in swept)]
-    parts = [widths, *(np.repeat(rows, repeats, axis=0) for rows in repeated)]
+    parts = asked(platform, structure, count, seed=seed, repeats=repeats, sweeps=sweeps)
     energy = platform.measure(network, np.concatenate(parts), seed=seed, journal=journal)
     of_samples, *others = np.split(energy, np.cumsum([len(part) for part in parts])[:-1])
     dense, smallest, *of_sweeps = (part.reshape(-1, repeats).mean(axis=1) for part in others)
-    values = [np.arange(count), *widths.T, of_samples]
+    values = [np.arange(count), *parts[0].T, of_samples]
+    groups = [_index(structure, settings["group"]) for settings in sweeps]
     rows = [
         (structure.groups[group].name, int(width), int(full[group]), joules)
-        for (group, narrowed), values_j in zip(swept, of_sweeps, strict=True)
-        for width, joules in zip(narrowed[:, group], values_j, strict=True)
+        for group, narrowed, values_j in zip(groups, parts[3:], of_sweeps, strict=True)
+        for width, joules in zip(narrowed[::repeats, group], values_j, strict=True)
     ]
     return Sampled(
         samples=pd.DataFrame(dict(zip(columns(structure), values, strict=True))),
@@ -97,18 +87,44 @@ def sample(
     )
 
 
-def _sweep(
-    platform: Platform, structure: Structure, group: str, step: int = 1
-) -> tuple[int, Integers]:
-    """Index of the group, and widths in which it has every `step`-th width and others their own."""
-    names = [entry.name for entry in structure.groups]
-    if group not in names:
-        raise UserError(f"energy.sweeps: there is no group '{group}': known are {', '.join(names)}")
-    index = names.index(group)
+def asked(
+    platform: Platform,
+    structure: Structure,
+    count: int,
+    *,
+    seed: int,
+    repeats: int = 1,
+    sweeps: Sequence[Mapping[str, Any]] = (),
+) -> list[Integers]:
+    """The widths that `sample` measures: random, dense, smallest, and those of every sweep."""
+    full = structure.full_widths
+    widths = platform.sampled(structure)
+    if widths is None:
+        widths = draw_widths(structure, count, seed)
+    elif len(widths) < count:
+        raise UserError(
+            f"{len(widths)} samples are recorded, {count} are asked for: lower the platform's "
+            "`samples` and `test_samples` in the configuration"
+        )
+    swept = [_sweep(platform, structure, **settings) for settings in sweeps]
+    repeated = [full[None], np.ones_like(full)[None], *swept]
+    return [widths[:count], *(np.repeat(rows, repeats, axis=0) for rows in repeated)]
+
+
+def _sweep(platform: Platform, structure: Structure, group: str, step: int = 1) -> Integers:
+    """Widths in which a group has every `step`-th width, and all others their own."""
+    index = _index(structure, group)
     narrowed = np.arange(step, structure.full_widths[index] + 1, step)
     rows = np.repeat([structure.full_widths], len(narrowed), axis=0)
     rows[:, index] = narrowed
-    return index, rows[platform.known(structure, rows)]
+    return rows[platform.known(structure, rows)]
+
+
+def _index(structure: Structure, group: str) -> int:
+    names = [entry.name for entry in structure.groups]
+    if group not in names:
+        raise UserError(f"energy.sweeps: there is no group '{group}': known are {', '.join(names)}")
+    return names.index(group)
 
 
 def read_samples(path: str | Path, structure: Structure, minimum: int) -> tuple[Integers, Array]:
