@@ -295,17 +295,18 @@ def broken_files(monkeypatch):
     """A function that makes reads of a file fail: {number of the read (-1: every one): errno}."""
 
     def break_(name, faults):
-        real, calls = Path.open, []
+        real, calls = Path.read_bytes, []
 
-        def open_(path, *arguments, **options):
-            if path.name == name:
-                calls.append(path)
-                fault = faults.get(len(calls), faults.get(-1))
-                if fault:
-                    raise OSError(fault, os.strerror(fault), str(path))
-            return real(path, *arguments, **options)
+        def read(path):
+            if path.name != name:
+                return real(path)
+            calls.append(path)
+            fault = faults.get(len(calls), faults.get(-1))
+            if fault:
+                raise OSError(fault, os.strerror(fault), str(path))
+            return real(path)
 
-        monkeypatch.setattr(Path, "open", open_)
+        monkeypatch.setattr(Path, "read_bytes", read)
         return calls
 
     return break_
@@ -890,6 +891,9 @@ def test_shunts_of_the_tx2_are_not_taken_for_another_board(i2c, tmp_path):
         ({"rails": "GPU"}, "rails are 'GPU'"),
         ({"rails": ()}, "rails are"),
         ({"rails": ("GPU", "GPU")}, "rails are"),
+        ({"bus": -1}, "bus is -1"),
+        ({"bus": True}, "bus is True"),
+        ({"force": "yes"}, "force is 'yes'"),
         ({"addresses": {"GPU": (0x50, 1)}}, "addresses of GPU"),
         ({"addresses": {"GPU": (0x40, 0)}}, "addresses of GPU"),
         ({"addresses": {"GPU": "0x40"}}, "addresses of GPU"),

@@ -17,9 +17,9 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from ecc.errors import UserError
 from ecc.measuring.interface import (
@@ -32,12 +32,12 @@ from ecc.measuring.interface import (
     SystemClock,
 )
 from ecc.metrics import Metric
-from ecc.platforms.cpu_status import number, text
 
 METRIC: Metric = "energy_j"
 DEVICE = "cuda:0"
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 SHUNT_STEP_V, BUS_STEP_V = 40e-6, 8e-3
 STEPS = 4095  # the last value of a register: 163.8 mV across the shunt
@@ -51,7 +51,6 @@ JETPACK4_CONFIGURATION = 0x7727
 CONVERSIONS_S = (140e-6, 204e-6, 332e-6, 588e-6, 1.1e-3, 2.116e-3, 4.156e-3, 8.244e-3)
 AVERAGES = (1, 4, 16, 64, 128, 256, 512, 1024)
 MODES = ("power-down", *("a single shot",) * 3, "power-down", "shunt alone", "bus alone")
-PLACES = tuple(product(range(0x40, 0x44), (1, 2, 3)))  # addresses that it can have, its channels
 
 # Rail: address, channel (from 1), ohms of the shunt. Module, then its carrier, all on bus 0.
 TX2 = {
@@ -100,8 +99,12 @@ class Settings:
             raise UserError(f"access is {self.access!r}: use auto, sysfs or i2c")
         if isinstance(self.rails, str) or not self.rails or len({*self.rails}) < len(self.rails):
             raise UserError(f"rails are {self.rails!r}: give a list of different names")
+        if isinstance(self.bus, bool) or not isinstance(self.bus, int) or self.bus < 0:
+            raise UserError(f"bus is {self.bus!r}: give the number N of /dev/i2c-N")
+        if not isinstance(self.force, bool):
+            raise UserError(f"force is {self.force!r}: give true or false")
         for rail, place in self.addresses.items():
-            if isinstance(place, int) or tuple(place) not in PLACES:
+            if not _is_place(place):
                 raise UserError(
                     f"addresses of {rail} are {place!r}: give [address from 0x40 to 0x43, "
                     "channel from 1 to 3]"
@@ -111,17 +114,28 @@ class Settings:
                 raise UserError(f"shunts_ohm of {rail} is {ohm}: give ohms above zero, as 0.01")
 
 
+def _is_place(place: Any) -> bool:
+    """Whether this is an address that an INA3221 can have, and one of its channels."""
+    if not isinstance(place, Sequence) or [*map(type, place)] != [int, int]:
+        return False
+    address, channel = map(int, place)
+    return 0x40 <= address <= 0x43 and 1 <= channel <= 3
+
+
 def meter(settings: Settings, device: str, clock: Clock, root: Path = Path("/")) -> EnergyMeter:
     """Raises SensorError, one line, where a rail is not there or may not be read."""
-    reader, board = _Reader(clock), _board(root)
+    patience = _Patience(clock)
+    board = _board(root)
+    found: list[_Rail] = []
     if settings.access != "i2c":
-        found = {rail.name: rail for rail in _sysfs_rails(root, board, reader)}
-        if found:
-            rails = [found[name] for name in _choose(settings.rails, list(found))]
-            return _Meter(rails, "sysfs", device, root, reader)
-        if settings.access == "sysfs" or not _is_jetson(root, board):
+        found = _sysfs_rails(root, board, patience)
+        if not found and (settings.access == "sysfs" or not _is_jetson(root, board)):
             raise SensorError(_absent(root, board))
-    return _over_i2c(settings, device, root, board, reader)
+    if found:
+        chosen = _choose(settings.rails, [rail.name for rail in found])
+        by_name = {rail.name: rail for rail in found}
+        return _Meter([by_name[name] for name in chosen], "sysfs", device, root, patience)
+    return _over_i2c(settings, device, root, board, patience)
 
 
 def probe(root: Path = Path("/")) -> list[Found]:
@@ -129,7 +143,7 @@ def probe(root: Path = Path("/")) -> list[Found]:
     what = "INA3221 power monitor of a Jetson"
     try:
         board = _board(root)
-        rails = _sysfs_rails(root, board, _Reader(SystemClock()))
+        rails = _sysfs_rails(root, board, _Patience(SystemClock()))
         if rails:
             return [Found(f"{what}: {rail.name} ({rail.where})", _lacks(rail)) for rail in rails]
         bus = root / "dev/i2c-0"
@@ -141,20 +155,48 @@ def probe(root: Path = Path("/")) -> list[Found]:
         return [Found(what, str(error))]
 
 
-@dataclass(frozen=True)
-class _Rail:
-    """A rail, however it is read. `power_w` is negative where current flows back.
+class _Patience:
+    """Reads again what fails in passing, and says so in the log: times 1, 2, 4, 8, ... alone."""
 
-    Both functions raise SensorError. The shunt is None where it is not told.
-    """
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.retries = 0
 
-    name: str
-    where: str
-    shunt_ohm: float | None
-    period_s: float
-    bus_v: Callable[[], float]
-    power_w: Callable[[], float]
-    about: Mapping[str, Any] = field(default_factory=dict)
+    def __call__(self, read: Callable[[], T], where: str) -> T:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return read()
+            except OSError as error:
+                if error.errno not in PASSING:
+                    raise
+                self.retries += 1
+                if self.retries & (self.retries - 1) == 0:
+                    logger.warning(
+                        "%s: %s, read again (%d so far)", where, error.strerror, self.retries
+                    )
+                self.clock.sleep(RETRY_S)
+        return read()
+
+
+class _Rail(Protocol):
+    """A rail as any access reads it. Ohms and seconds are NaN where they cannot be told."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def where(self) -> str: ...
+    @property
+    def shunt_ohm(self) -> float: ...
+    @property
+    def period_s(self) -> float: ...
+    @property
+    def about(self) -> dict[str, Any]: ...
+
+    def power_w(self) -> float:
+        """Negative where current flows back. Raises SensorError."""
+        ...
+
+    def bus_v(self) -> float: ...
 
 
 class _Meter:
@@ -169,22 +211,15 @@ class _Meter:
         access: str,
         device: str,
         root: Path,
-        reader: "_Reader",
+        patience: _Patience,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self._rails, self._access, self._device, self._root = rails, access, device, root
-        self._reader, self._clock, self.close = reader, reader.clock, close
+        self._patience, self._clock, self._close = patience, patience.clock, close
         self._board = _board(root)
-        thermal = root / "sys/class/thermal"
-        # GPU-therm in NVIDIA's kernels, gpu-thermal in the mainline.
-        self._temperatures = [path / "temp" for path in _typed(thermal, "thermal_zone*", "gpu")]
-        # Its state is above zero while heat slows the GPU down.
-        alerts = _typed(thermal, "cooling_device*", "gpu-throttle-alert")
-        self._alerts = [path / "cur_state" for path in alerts]
-        # Named by address and chip, as in 17000000.gp10b.
-        folders = (root / "sys/class/devfreq").glob("*")
-        gpu = re.compile(r"\.(gm20b|gp10b|gv11b|ga10b|gpu)$")
-        self._clocks = [path / "cur_freq" for path in folders if gpu.search(path.name)]
+        self._zone = _gpu_zone(root)
+        self._frequency = _gpu_frequency(root)
+        self._alert = _gpu_alert(root)
         self._total = 0.0
         self._last: tuple[float, float] | None = None  # seconds and watts of the last reading
         for rail in rails:
@@ -204,10 +239,8 @@ class _Meter:
     @property
     def limit_w(self) -> float:
         """The end of the sensor's range: 163.8 mV across each shunt, at 26 V."""
-        return sum(
-            SHUNT_RANGE_V / rail.shunt_ohm * BUS_RANGE_V if rail.shunt_ohm else math.inf
-            for rail in self._rails
-        )
+        ranges = [SHUNT_RANGE_V / rail.shunt_ohm * BUS_RANGE_V for rail in self._rails]
+        return math.inf if any(map(math.isnan, ranges)) else sum(ranges)
 
     @property
     def _period_s(self) -> float:
@@ -227,10 +260,11 @@ class _Meter:
         return math.nan
 
     def status(self) -> Status:
+        alert = _glance(self._alert / "cur_state") > 0 if self._alert else False
         return Status(
-            temperature_c=_first(self._temperatures) / 1e3,
-            clock_mhz=_first(self._clocks) / 1e6,
-            throttled=("gpu-throttle-alert",) if _first(self._alerts) > 0 else (),
+            temperature_c=_glance(self._zone / "temp") / 1e3 if self._zone else math.nan,
+            clock_mhz=_glance(self._frequency) / 1e6 if self._frequency else math.nan,
+            throttled=("gpu-throttle-alert",) if alert else (),
         )
 
     def provenance(self) -> dict[str, Any]:
@@ -242,183 +276,195 @@ class _Meter:
             "access": self._access,
             "rails": {rail.name: self._about(rail) for rail in self._rails},
             "update_period_s": self._period_s,
-            # What nvpmodel has set, by its number, as in "0000"; empty where it is not told.
-            "power_mode": text(self._root / "var/lib/nvpmodel/status").removeprefix("pmode:"),
-            "reads_repeated": self._reader.retries,
+            "power_mode": _power_mode(self._root),
+            "reads_repeated": self._patience.retries,
         }
+
+    def close(self) -> None:
+        self._close()
 
     def _about(self, rail: _Rail) -> dict[str, Any]:
         """The resolution is that of the current, at the bus voltage of the start."""
-        volts, ohm = self._volts[rail.name], rail.shunt_ohm
-        return {
-            "where": rail.where,
-            "shunt_ohm": ohm,
+        volts = self._volts[rail.name]
+        numbers = {
+            "shunt_ohm": rail.shunt_ohm,
             "bus_v": volts,
-            "resolution_w": SHUNT_STEP_V / ohm * volts if ohm else None,
-            **rail.about,
+            "resolution_w": SHUNT_STEP_V / rail.shunt_ohm * volts,
         }
-
-
-def _typed(folder: Path, pattern: str, kind: str) -> list[Path]:
-    paths = sorted(folder.glob(pattern))
-    return [path for path in paths if text(path / "type").lower().startswith(kind)]
-
-
-def _first(files: Sequence[Path]) -> float:
-    """The number in the first of the files; NaN where there is none."""
-    return number(files[0]) if files else math.nan
-
-
-class _Reader:
-    """Reads again what fails in passing; the log tells of the first time, provenance how often."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.retries = 0
-
-    def patiently(self, read: Callable[[], Any], where: str) -> Any:
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return read()
-            except OSError as error:
-                if error.errno not in PASSING:
-                    raise
-                if not self.retries:
-                    logger.warning("%s: %s, read again", where, error.strerror)
-                self.retries += 1
-                self.clock.sleep(RETRY_S)
-        return read()
-
-    def text(self, path: Path) -> str:
-        """Raises SensorError, one line that names the file."""
-        try:
-            told: bytes = self.patiently(path.read_bytes, str(path))
-        except OSError as error:
-            raise SensorError(_file_error(path, error)) from None
-        return told.decode("ascii", "replace").strip()
-
-    def whole(self, path: Path) -> int:
-        told = self.text(path)
-        try:
-            return int(told)
-        except ValueError:
-            raise SensorError(
-                f"{path} holds {told[:40]!r}, not a whole number: is it the file of an INA3221?"
-            ) from None
+        plain = {key: None if math.isnan(value) else value for key, value in numbers.items()}
+        return {"where": rail.where, **plain, **rail.about}
 
 
 # --- sysfs ---
 
 
-def _sysfs_rails(root: Path, board: str, reader: _Reader) -> list[_Rail]:
+@dataclass(frozen=True)
+class _Iio:
+    """A rail of JetPack 4: milliwatts, channels from 0; see `_sysfs_rails`."""
+
+    folder: Path
+    channel: int
+    name: str
+    patience: _Patience
+
+    @property
+    def where(self) -> str:
+        return str(self.folder / f"in_power{self.channel}_input")
+
+    @cached_property
+    def shunt_ohm(self) -> float:
+        for node in self.folder.parent.glob("of_node/*/reg"):
+            if _cell(node) == self.channel:
+                return _cell(node.with_name("ti,shunt-resistor-mohm")) / 1e3
+        return math.nan
+
+    @cached_property
+    def period_s(self) -> float:
+        """Of the continuous mode; in the triggered one every reading is a conversion of its own."""
+        told = self._told
+        return period_s(JETPACK4_CONFIGURATION if math.isnan(told) else int(told))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        mode = _glance(self.folder / "running_mode")
+        return {
+            "update_period": "assumed" if math.isnan(self._told) else "device tree",
+            "continuous": None if math.isnan(mode) else bool(mode),
+        }
+
+    @cached_property
+    def _told(self) -> float:
+        return _cell(self.folder.parent / "of_node/ti,continuous-config")
+
+    def power_w(self) -> float:
+        return _whole(Path(self.where), self.patience) / 1e3
+
+    def bus_v(self) -> float:
+        return _whole(self.folder / f"in_voltage{self.channel}_input", self.patience) / 1e3
+
+
+@dataclass(frozen=True)
+class _Hwmon:
+    """A rail of the mainline driver: millivolts and milliamperes, channels from 1.
+
+    In NVIDIA's Linux 5.10 the driver waits in every read until the next conversion is ready.
+    """
+
+    folder: Path
+    channel: int
+    name: str
+    patience: _Patience
+
+    @property
+    def where(self) -> str:
+        return f"{self.folder}/in{self.channel}_input x curr{self.channel}_input"
+
+    @cached_property
+    def shunt_ohm(self) -> float:
+        ohm = _glance(self.folder / f"shunt{self.channel}_resistor") / 1e6
+        return ohm if ohm > 0 else math.nan
+
+    @cached_property
+    def period_s(self) -> float:
+        """At most: whole milliseconds, in which newer kernels do not count the averaging."""
+        interval_s = (_glance(self.folder / "update_interval") + 0.5) / 1e3
+        samples = _glance(self.folder / "samples")
+        if math.isnan(interval_s) or math.isnan(samples):
+            return period_s(RESET_CONFIGURATION)
+        counted = interval_s > 3 * 2 * CONVERSIONS_S[-1] + 1e-3
+        return interval_s if counted else interval_s * samples
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {}
+
+    def power_w(self) -> float:
+        volts = self.bus_v()
+        current = self.folder / f"curr{self.channel}_input"
+        milliamperes = _whole(current, self.patience)
+        if abs(milliamperes) + 0.5 >= SHUNT_RANGE_V / self.shunt_ohm * 1e3:  # it rounds
+            raise SensorError(_saturated(f"{current} ({self.name})"))
+        return volts * milliamperes / 1e3
+
+    def bus_v(self) -> float:
+        return _whole(self.folder / f"in{self.channel}_input", self.patience) / 1e3
+
+
+def _sysfs_rails(root: Path, board: str, patience: _Patience) -> list[_Rail]:
     """All rails that the kernel's drivers show, in the order of addresses and channels.
 
     The numbers of iio and hwmon devices change from boot to boot, so the monitors are searched
     for by driver and by name. A channel without a label is named by its place, on the TX2 by
     what is known to be there. Raises SensorError where a name may not be read.
     """
-    monitors = (root / "sys/class/hwmon").glob("hwmon*")
-    folders = [
-        *(root / "sys/bus/i2c/drivers").glob("ina3221*/*-*/iio*device*"),
-        *(folder for folder in monitors if text(folder / "name") == "ina3221"),
+    drivers = root / "sys/bus/i2c/drivers"
+    devices = [
+        *drivers.glob("ina3221*/*-*/iio*device*"),
+        *drivers.glob("ina3221*/*-*/hwmon/hwmon*"),
+        *(
+            folder
+            for folder in (root / "sys/class/hwmon").glob("hwmon*")
+            if _word(folder / "name") == "ina3221"
+        ),
     ]
-    rails: dict[tuple[str, int], _Rail] = {}  # by place, as links show a monitor twice
-    for folder in folders:
+    rails: dict[tuple[str, int], _Rail] = {}
+    for folder in devices:
         place = _place(folder)
         for channel in (1, 2, 3):
-            if os.path.exists(folder / f"in_power{channel - 1}_input"):
-                label, make = folder / f"rail_name_{channel - 1}", _iio
-            elif os.path.exists(folder / f"curr{channel}_input"):
-                label, make = folder / f"in{channel}_label", _hwmon
-            else:
+            key = place or str(folder.resolve()), channel
+            if key in rails:
                 continue
-            name = reader.text(label) if os.path.exists(label) else ""
-            unused = name == "" and number(folder / f"in{channel}_enable") == 0
-            if name != "NC" and not unused:
-                name = name or _unlabelled(board, place, channel)
-                rails[place, channel] = make(folder, channel, name, reader)
-    return [rails[key] for key in sorted(rails)]
+            if os.path.exists(folder / f"in_power{channel - 1}_input"):
+                label = _label(folder / f"rail_name_{channel - 1}", patience)
+                name = label or _unlabelled(board, place or folder.name, channel)
+                rails[key] = _Iio(folder, channel - 1, name, patience)
+            elif os.path.exists(folder / f"curr{channel}_input"):
+                label = _label(folder / f"in{channel}_label", patience)
+                if label == "" and _glance(folder / f"in{channel}_enable") == 0:
+                    continue  # nothing is connected there
+                name = label or _unlabelled(board, place or folder.name, channel)
+                rails[key] = _Hwmon(folder, channel, name, patience)
+    connected = {key: rail for key, rail in rails.items() if rail.name != "NC"}
+    return [connected[key] for key in sorted(connected)]
 
 
 def _place(folder: Path) -> str:
-    """Bus and address as the kernel writes them, as in 0-0040."""
-    parts = [part for part in folder.resolve().parts if re.fullmatch(r"\d+-00[0-9a-f]{2}", part)]
-    return parts[-1] if parts else folder.name
+    """Bus and address as the kernel writes them, as in 0-0040; empty where they are not told."""
+    device = (folder / "device").resolve()
+    for part in reversed((*folder.resolve().parts, device.name)):
+        if re.fullmatch(r"\d+-00[0-9a-f]{2}", part):
+            return part
+    return ""
 
 
 def _unlabelled(board: str, place: str, channel: int) -> str:
     if _is_tx2(board):
-        for rail, (address, of_rail, _) in TX2.items():
-            if (place, channel) == (f"0-{address:04x}", of_rail):
+        for rail, (address, number, _) in TX2.items():
+            if place == f"0-{address:04x}" and number == channel:
                 return rail
     return f"{place}.{channel}"
 
 
-def _iio(folder: Path, channel: int, name: str, reader: _Reader) -> _Rail:
-    """A rail of JetPack 4: milliwatts, channels from 0.
-
-    The period is that of the continuous mode; in the triggered one every reading is a conversion
-    of its own.
-    """
-    power = folder / f"in_power{channel - 1}_input"
-    voltage = folder / f"in_voltage{channel - 1}_input"
-    nodes = [path.parent for path in folder.parent.glob("of_node/*/reg")]
-    shunts_mohm = [
-        _cell(node / "ti,shunt-resistor-mohm")
-        for node in nodes
-        if _cell(node / "reg") == channel - 1
-    ]
-    told = _cell(folder.parent / "of_node/ti,continuous-config")
-    return _Rail(
-        name,
-        str(power),
-        shunt_ohm=shunts_mohm[0] / 1e3 if shunts_mohm and shunts_mohm[0] else None,
-        period_s=period_s(JETPACK4_CONFIGURATION if told is None else told),
-        bus_v=lambda: reader.whole(voltage) / 1e3,
-        power_w=lambda: reader.whole(power) / 1e3,
-        about={"update_period": "assumed" if told is None else "device tree"},
-    )
+def _label(path: Path, patience: _Patience) -> str:
+    return _text(path, patience).strip() if os.path.exists(path) else ""
 
 
-def _cell(path: Path) -> int | None:
-    """The number in a property of the device tree, 32 bits big-endian."""
+def _text(path: Path, patience: _Patience) -> str:
+    """Raises SensorError, one line that names the file."""
     try:
-        return int.from_bytes(path.read_bytes(), "big")
-    except OSError:
-        return None
+        return patience(path.read_bytes, str(path)).decode("ascii", "replace")
+    except OSError as error:
+        raise SensorError(_file_error(path, error)) from None
 
 
-def _hwmon(folder: Path, channel: int, name: str, reader: _Reader) -> _Rail:
-    """A rail of the mainline driver: millivolts and milliamperes, channels from 1.
-
-    In NVIDIA's Linux 5.10 the driver waits in every read until the next conversion is ready.
-    """
-    voltage, current = folder / f"in{channel}_input", folder / f"curr{channel}_input"
-    told_ohm = number(folder / f"shunt{channel}_resistor") / 1e6
-    shunt_ohm = told_ohm if told_ohm > 0 else None
-
-    def bus_v() -> float:
-        return reader.whole(voltage) / 1e3
-
-    def power_w() -> float:
-        volts, milliamperes = bus_v(), reader.whole(current)
-        # The driver rounds.
-        if shunt_ohm and abs(milliamperes) + 0.5 >= SHUNT_RANGE_V / shunt_ohm * 1e3:
-            raise SensorError(_saturated(f"{current} ({name})"))
-        return volts * milliamperes / 1e3
-
-    where = f"{folder}/in{channel}_input x curr{channel}_input"
-    return _Rail(name, where, shunt_ohm, _hwmon_period_s(folder), bus_v, power_w)
-
-
-def _hwmon_period_s(folder: Path) -> float:
-    """At most: whole milliseconds, in which newer kernels do not count the averaging."""
-    interval_s = (number(folder / "update_interval") + 0.5) / 1e3
-    samples = number(folder / "samples")
-    if math.isnan(interval_s) or math.isnan(samples):
-        return period_s(RESET_CONFIGURATION)
-    counted = interval_s > 3 * 2 * CONVERSIONS_S[-1] + 1e-3
-    return interval_s if counted else interval_s * samples
+def _whole(path: Path, patience: _Patience) -> int:
+    text = _text(path, patience)
+    try:
+        return int(text)
+    except ValueError:
+        raise SensorError(
+            f"{path} holds {text.strip()[:40]!r}, not a whole number: is it the file of an INA3221?"
+        ) from None
 
 
 def _file_error(path: Path, error: OSError) -> str:
@@ -458,12 +504,12 @@ def _lacks(rail: _Rail) -> str:
 class _Chip:
     """The registers of one INA3221, which are read and never written."""
 
-    def __init__(self, bus: Any, device: Path, address: int, reader: _Reader) -> None:
-        self._bus, self._device, self._address, self._reader = bus, device, address, reader
+    def __init__(self, bus: Any, device: Path, address: int, patience: _Patience) -> None:
+        self._bus, self._device, self._address, self._patience = bus, device, address, patience
         self.where = f"{address:#04x} on {device}"
         ids = self.word(MAKER), self.word(DIE)
         if ids != (MAKER_ID, DIE_ID):
-            told = " and ".join(f"{told:#06x}" for told in ids)
+            told = " and ".join(f"{number:#06x}" for number in ids)
             raise SensorError(
                 f"{self.where} is no INA3221, its IDs are {told}: check bus and addresses"
             )
@@ -472,8 +518,8 @@ class _Chip:
     def word(self, register: int) -> int:
         """The 16 bits of a register. Raises SensorError."""
         try:
-            swapped: int = self._reader.patiently(
-                lambda: self._bus.read_word_data(self._address, register), self.where
+            swapped = self._patience(
+                lambda: int(self._bus.read_word_data(self._address, register)), self.where
             )
         except OSError as error:
             raise SensorError(self._error(error, register)) from None
@@ -505,30 +551,6 @@ class _Chip:
                 f"{now:#06x} while measuring: stop what writes to it"
             )
 
-    def rail(self, channel: int, name: str, shunt_ohm: float) -> _Rail:
-        """The rail of a channel, from 1."""
-        where = f"{self.where}, channel {channel}"
-
-        def bus_v() -> float:
-            steps = self.steps(2 * channel)
-            if not 0 <= steps < STEPS:
-                raise SensorError(
-                    f"{where} ({name}) tells {steps * BUS_STEP_V:.3f} V, which an INA3221 cannot "
-                    "measure: check the wiring and the address"
-                )
-            return steps * BUS_STEP_V
-
-        def power_w() -> float:
-            self.check(channel)
-            steps = self.steps(2 * channel - 1)
-            if abs(steps) >= STEPS:
-                raise SensorError(_saturated(f"{where} ({name})"))
-            return bus_v() * steps * SHUNT_STEP_V / shunt_ohm
-
-        about = {"configuration": f"{self.configuration:#06x}"}
-        period = period_s(self.configuration)
-        return _Rail(name, where, shunt_ohm, period, bus_v, power_w, about)
-
     def _error(self, error: OSError, register: int) -> str:
         if error.errno == errno.EBUSY:
             return f"the kernel driver owns {self.where}: use access: sysfs, or set force: true"
@@ -541,7 +563,47 @@ class _Chip:
         )
 
 
-def _over_i2c(settings: Settings, device: str, root: Path, board: str, reader: _Reader) -> _Meter:
+@dataclass(frozen=True)
+class _I2c:
+    """A rail by the registers of its monitor; channels from 1."""
+
+    chip: _Chip
+    channel: int
+    name: str
+    shunt_ohm: float
+
+    @property
+    def where(self) -> str:
+        return f"{self.chip.where}, channel {self.channel}"
+
+    @property
+    def period_s(self) -> float:
+        return period_s(self.chip.configuration)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"configuration": f"{self.chip.configuration:#06x}"}
+
+    def power_w(self) -> float:
+        self.chip.check(self.channel)
+        steps = self.chip.steps(2 * self.channel - 1)
+        if abs(steps) >= STEPS:
+            raise SensorError(_saturated(f"{self.where} ({self.name})"))
+        return self.bus_v() * steps * SHUNT_STEP_V / self.shunt_ohm
+
+    def bus_v(self) -> float:
+        steps = self.chip.steps(2 * self.channel)
+        if not 0 <= steps < STEPS:
+            raise SensorError(
+                f"{self.where} ({self.name}) tells {steps * BUS_STEP_V:.3f} V, which an INA3221 "
+                "cannot measure: check the wiring and the address"
+            )
+        return steps * BUS_STEP_V
+
+
+def _over_i2c(
+    settings: Settings, device: str, root: Path, board: str, patience: _Patience
+) -> _Meter:
     standard = settings.addresses == Settings().addresses
     if standard and not _is_tx2(board) and (board or settings.access == "auto"):
         raise SensorError(
@@ -555,14 +617,14 @@ def _over_i2c(settings: Settings, device: str, root: Path, board: str, reader: _
     path = root / f"dev/i2c-{settings.bus}"
     bus = _open(path, settings.force)
     try:
-        chips: dict[int, _Chip] = {}
-        rails = []
-        for name in chosen:
-            address, channel = settings.addresses[name]
-            if address not in chips:
-                chips[address] = _Chip(bus, path, address, reader)
-            rails.append(chips[address].rail(channel, name, settings.shunts_ohm[name]))
-        return _Meter(rails, "i2c", device, root, reader, bus.close)
+        places = {name: tuple(settings.addresses[name]) for name in chosen}
+        used = dict.fromkeys(address for address, _ in places.values())
+        chips = {address: _Chip(bus, path, address, patience) for address in used}
+        rails = [
+            _I2c(chips[address], channel, name, settings.shunts_ohm[name])
+            for name, (address, channel) in places.items()
+        ]
+        return _Meter(rails, "i2c", device, root, patience, bus.close)
     except BaseException:
         bus.close()
         raise
@@ -575,12 +637,13 @@ def _open(path: Path, force: bool) -> Any:
         raise SensorError("the package smbus2 is missing: pip install smbus2") from None
     try:
         return smbus2.SMBus(str(path), force=force)
-    except FileNotFoundError:
-        raise SensorError(
-            f"{path} is missing: load its module (sudo modprobe i2c-dev), or give another bus"
-        ) from None
     except OSError as error:
-        raise SensorError(_file_error(path, error)) from None
+        if error.errno == errno.ENOENT:
+            reason = "is missing: load its module (sudo modprobe i2c-dev), or give another bus"
+            raise SensorError(f"{path} {reason}") from None
+        if error.errno in DENIED:
+            raise SensorError(_denied(path)) from None
+        raise SensorError(f"{path} cannot be opened ({error.strerror}): give another bus") from None
 
 
 def period_s(configuration: int) -> float:
@@ -597,27 +660,25 @@ def _saturated(where: str) -> str:
     )
 
 
-# --- rails and boards ---
+# --- rails, board, status ---
 
 
 def _choose(wanted: Sequence[str], found: Sequence[str]) -> list[str]:
     """The rails of the board that are meant, each once. Raises SensorError."""
-    meant: dict[str, str] = {}  # by rail of the board
-    for name in wanted:
-        rail = _match(name, found)
-        if rail in meant:
+    chosen = [_match(name, found) for name in wanted]
+    for index, rail in enumerate(chosen):
+        if rail in chosen[:index]:
+            other = wanted[chosen.index(rail)]
             raise SensorError(
-                f"{meant[rail]} and {name} are one rail here, {rail}: name it once in rails"
+                f"{other} and {wanted[index]} are one rail here, {rail}: name it once in rails"
             )
-        if rail.upper() != name.upper():
-            logger.info("rail %s is %s on this board", name, rail)
-        meant[rail] = name
-    for rail in meant:
-        if rail in TOTALS and len(meant) > 1:
+        if rail.upper() != wanted[index].upper():
+            logger.info("rail %s is %s on this board", wanted[index], rail)
+        if rail in TOTALS and len(chosen) > 1:
             raise SensorError(
                 f"{rail} contains the other rails: measure it alone, or take it out of rails"
             )
-    return list(meant)
+    return chosen
 
 
 def _match(wanted: str, found: Sequence[str]) -> str:
@@ -636,7 +697,7 @@ def _match(wanted: str, found: Sequence[str]) -> str:
 
 
 def _board(root: Path) -> str:
-    return text(root / "proc/device-tree/model").strip("\0")
+    return _word(root / "proc/device-tree/model")
 
 
 def _is_tx2(board: str) -> bool:
@@ -656,3 +717,55 @@ def _absent(root: Path, board: str) -> str:
             "(sudo modprobe ina3221), or use access: i2c"
         )
     return "this is no Jetson: no INA3221 below /sys/bus/i2c/drivers or /sys/class/hwmon"
+
+
+def _power_mode(root: Path) -> str:
+    """The mode that nvpmodel has set, by its number, as in "0000"; empty where it is not told."""
+    return _word(root / "var/lib/nvpmodel/status").removeprefix("pmode:")
+
+
+def _gpu_zone(root: Path) -> Path | None:
+    """The GPU's thermal zone: GPU-therm in NVIDIA's kernels, gpu-thermal in the mainline."""
+    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
+    return next((zone for zone in zones if _word(zone / "type").lower().startswith("gpu")), None)
+
+
+def _gpu_frequency(root: Path) -> Path | None:
+    """The file with the GPU's clock in hertz, named by its address and, often, its chip."""
+    files = [
+        *(root / "sys/class/devfreq").glob("*/cur_freq"),
+        *(root / "sys/devices/gpu.0/devfreq").glob("*/cur_freq"),
+    ]
+    gpu = re.compile(r"\.(gm20b|gp10b|gv11b|ga10b|gpu)$")
+    return next((file for file in files if gpu.search(file.parent.name)), None)
+
+
+def _gpu_alert(root: Path) -> Path | None:
+    """The cooling device whose state is above zero while heat slows the GPU down."""
+    devices = (root / "sys/class/thermal").glob("cooling_device*")
+    return next((path for path in devices if _word(path / "type") == "gpu-throttle-alert"), None)
+
+
+def _word(path: Path) -> str:
+    """The text of a file without its end (a zero in device trees); empty where it has none."""
+    try:
+        return path.read_bytes().decode("ascii", "replace").strip(" \n\0")
+    except OSError:
+        return ""
+
+
+def _glance(path: Path) -> float:
+    """The number in a file, or NaN."""
+    try:
+        return float(int(_word(path)))
+    except ValueError:
+        return math.nan
+
+
+def _cell(path: Path) -> float:
+    """The number in a property of the device tree, 32 bits big-endian, or NaN."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return math.nan
+    return float(int.from_bytes(data, "big")) if len(data) == 4 else math.nan
