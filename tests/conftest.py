@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,9 +32,11 @@ def files_open(tmp_path):
     """A function that counts the open files below `tmp_path`."""
 
     def count() -> int:
-        links = (os.path.join("/proc/self/fd", number) for number in os.listdir("/proc/self/fd"))
-        found = [os.readlink(link) for link in links if os.path.lexists(link)]
-        return sum(name.startswith(str(tmp_path)) for name in found)
+        found = 0
+        for number in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):  # closed meanwhile, as that of the list itself
+                found += os.readlink(f"/proc/self/fd/{number}").startswith(str(tmp_path))
+        return found
 
     return count
 

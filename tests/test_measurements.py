@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from ecc import metrics, platforms
+from ecc.__main__ import main as campaign_main
 from ecc.budgets import Budget
 from ecc.energy import BilinearGraph, draw_widths, sample
-from ecc.energy.__main__ import main as campaign_main
 from ecc.energy.bilinear import graph_features
 from ecc.errors import UserError
 from ecc.evidence import measurements, style

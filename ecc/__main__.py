@@ -1,6 +1,6 @@
 """A campaign without the workflow, for as long as there is time; the same command goes on later.
 
-python -m ecc.energy campaign --platform "{kind: nvml, batch: 1}" \\
+python -m ecc campaign --platform "{kind: nvml, batch: 1}" \\
     --network "{architecture: mobilenet, classes: 1001}" --samples 10000 --seconds 500
 
 Measures what the workflow's rule measures. `campaign` is the folder that
@@ -27,7 +27,7 @@ from ecc.platforms.measured import Measured
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 1 after an error, which is one line."""
-    parser = argparse.ArgumentParser("python -m ecc.energy", description="take a campaign")
+    parser = argparse.ArgumentParser("python -m ecc", description="take a campaign")
     parser.add_argument("folder", type=Path, help="of the campaign; what is in it is kept")
     parser.add_argument("--platform", type=yaml.safe_load, required=True, help="as in the config")
     parser.add_argument("--network", type=yaml.safe_load, required=True, help="of ecc.networks")
