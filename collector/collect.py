@@ -354,7 +354,7 @@ def read_structure(path):
             values = json.load(file)
         values["widths"] = [group["width"] for group in values["groups"]]
         values["size"] = values["operations"][0]["in_size"]
-        names = ("groups", "operations", "image_channels", "classes")
+        names = ("groups", "operations", "image_channels", "classes", "fixed_vectors")
         text = json.dumps({name: values[name] for name in names}, indent=1)
         return values, hashlib.sha256(text.encode()).hexdigest()
     except (ValueError, KeyError, TypeError, IndexError) as error:

@@ -10,7 +10,7 @@ producer's filter too does not change the function.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,15 @@ class Channels:
             keep.append(chosen)
         return keep
 
+    def keeping(self, channels: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The choice that keeps the channels of these numbers, for each group: bool (S,) each."""
+        chosen = []
+        for group, numbers in zip(self.structure.groups, channels, strict=True):
+            kept = torch.zeros(group.width, dtype=torch.bool)
+            kept[list(numbers)] = True
+            chosen.append(kept)
+        return chosen
+
     @torch.no_grad()
     def mask(self, model: nn.Module, keep: Sequence[Tensor]) -> None:
         """Zeroes in place every weight that reads a channel where `keep` is false."""
@@ -166,14 +175,16 @@ def trace(
         if found.whole and found.readers and (residual == "prune" or len(found.writers) == 1):
             for writer in found.writers:
                 writes[writer] = len(groups)
-            groups.append(Group(min(found.writers, key=order.__getitem__), found.width))
+            name = min(found.writers, key=order.__getitem__)
+            groups.append(Group(name, found.width, len(found.vectors)))
             readers.append(found.readers)
     if not groups:
         raise UserError("nothing to prune: no layer's channels are read by another layer alone")
     operations = _operations(geometry, names, readers, writes)
     classes = _width(list(geometry)[-1])
     structure = Structure(tuple(groups), operations, image_channels, classes)
-    return Channels(structure, readers, size)
+    fixed = sum(p.numel() for p in model.parameters()) - int(structure.parameters())
+    return Channels(replace(structure, fixed_vectors=fixed), readers, size)
 
 
 @dataclass
@@ -183,18 +194,25 @@ class _Coupled:
     width: int
     writers: list[str]
     readers: list[Reader]
+    vectors: set[str]
     whole: bool
 
 
 def _group_of(graph: Any, layer: Layer, names: dict[nn.Module, str]) -> _Coupled:
     width = _width(layer)
-    found = _Coupled(width, [], [], whole=True)
+    found = _Coupled(width, [], [], set(), whole=True)
     columns: dict[tuple[str, int], dict[int, list[int]]] = {}
     for item in graph.get_pruning_group(layer, _pruner(layer), idxs=list(range(width))):
         module = item.dep.target.module
         if module not in names:
             continue
         outgoing = graph.is_out_channel_pruning_fn(item.dep.handler)
+        if outgoing or not isinstance(module, LAYERS):
+            found.vectors |= {
+                f"{names[module]}.{name}"
+                for name, parameter in module.named_parameters(recurse=False)
+                if parameter.dim() == 1
+            }
         if isinstance(module, LAYERS):
             depthwise = is_depthwise(module)
             if outgoing and not depthwise:

@@ -13,6 +13,7 @@ import jsonschema
 import yaml
 
 from ecc.budgets import Budget
+from ecc.counts import COUNTS
 from ecc.errors import UserError
 
 Config = dict[str, Any]
@@ -99,6 +100,14 @@ def budget_labels(config: Config, name: str, platform: str) -> list[str]:
     ]
 
 
+def limit_platforms(config: Config, name: str) -> list[str]:
+    """Platforms, beside that of a budget, on which an experiment keeps limits."""
+    limits = {
+        name for budget in experiment(config, name)["budgets"] for name in budget.get("limits", ())
+    }
+    return sorted(limits & set(config["platforms"]))
+
+
 def pairs(config: Config) -> list[tuple[str, str]]:
     """(experiment, platform) of everything that is compressed."""
     return [
@@ -115,7 +124,12 @@ def sampled(config: Config) -> list[tuple[str, str]]:
         (platform, network) for platform in energy["platforms"] for network in energy["networks"]
     }
     used = {(platform, experiment(config, name)["network"]) for name, platform in pairs(config)}
-    return sorted(named | used)
+    limiting = {
+        (platform, entry["network"])
+        for entry in config["experiments"]
+        for platform in limit_platforms(config, entry["name"])
+    }
+    return sorted(named | used | limiting)
 
 
 def samples(config: Config, platform: str) -> tuple[int, int]:
@@ -135,15 +149,19 @@ def energy_models(config: Config) -> dict[str, list[Config]]:
         for _, network in sampled(config)
     }
     for entry in config["experiments"]:
-        fitted, used = wanted[entry["network"]], used_model(config, entry["name"])
-        if used not in fitted:
-            fitted.append(used)
+        fitted = wanted[entry["network"]]
+        for method in (None, *entry["methods"]):
+            used = used_model(config, entry["name"], method)
+            if used not in fitted:
+                fitted.append(used)
     return wanted
 
 
-def used_model(config: Config, name: str) -> Config:
-    """The entry of `energy.models` under which an experiment spends its budgets."""
+def used_model(config: Config, name: str, method: str | None = None) -> Config:
+    """The entry of `energy.models` under which an experiment, or one method in it, works."""
     label = experiment(config, name)["energy_model"]
+    if method is not None:
+        label = config["methods"][method].get("energy_model", label)
     return next(model for model in config["energy"]["models"] if model_label(model) == label)
 
 
@@ -176,6 +194,9 @@ def _check_energy(config: Config) -> None:
     for key, known in (("platforms", "platforms"), ("networks", "networks")):
         for index, name in enumerate(energy[key]):
             _known(name, config[known], ("energy", key, index))
+    for name in COUNTS:
+        if name in config["platforms"]:
+            raise UserError(f"{_key(('platforms', name))}: {name} is a count: choose another name")
     for index, sweep in enumerate(energy["sweeps"]):
         _known(sweep["network"], config["networks"], ("energy", "sweeps", index, "network"))
     for name, platform in config["platforms"].items():
@@ -202,6 +223,9 @@ def _check_experiment(config: Config, experiment: Config, key: Key) -> None:
             _known(name, config[known], (*key, field, index))
     labels = [model_label(model) for model in config["energy"]["models"]]
     _known(experiment["energy_model"], labels, (*key, "energy_model"))
+    for name in experiment["methods"]:
+        if own := config["methods"][name].get("energy_model"):
+            _known(own, labels, ("methods", name, "energy_model"))
     network, dataset = experiment["network"], experiment["dataset"]
     outputs, classes = config["networks"][network]["classes"], _classes(config["datasets"][dataset])
     if outputs != classes:
@@ -209,10 +233,10 @@ def _check_experiment(config: Config, experiment: Config, key: Key) -> None:
             f"{_key((*key, 'dataset'))}: {dataset} has {classes} classes, but networks.{network} "
             f"has {outputs}: give the network as many"
         )
-    _check_budgets(experiment, key)
+    _check_budgets(config, experiment, key)
 
 
-def _check_budgets(experiment: Config, key: Key) -> None:
+def _check_budgets(config: Config, experiment: Config, key: Key) -> None:
     platforms = experiment["platforms"]
     for index, budget in enumerate(experiment["budgets"]):
         here = (*key, "budgets", index)
@@ -220,6 +244,8 @@ def _check_budgets(experiment: Config, key: Key) -> None:
             Budget.from_settings(budget)
         except UserError as error:
             raise UserError(f"{_key(here)}: {error}") from error
+        for name in budget.get("limits", ()):
+            _known(name, [*config["platforms"], *COUNTS], (*here, "limits", name))
         if "platform" in budget:
             _known(budget["platform"], platforms, (*here, "platform"))
     for platform in platforms:

@@ -11,8 +11,8 @@ import pandas as pd
 
 Metric = Literal["energy_j", "latency_s"]
 METRICS: tuple[Metric, ...] = ("energy_j", "latency_s")
-UNITS = {"energy_j": "J", "latency_s": "s"}
-WORDS = {"energy_j": "energy", "latency_s": "latency"}
+UNITS = {"energy_j": "J", "latency_s": "s", "count": ""}
+WORDS = {"energy_j": "energy", "latency_s": "latency", "count": "count"}
 PAIRS = (("energy_j", "latency_s"), ("budget_j", "budget_s"))
 
 

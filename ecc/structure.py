@@ -20,10 +20,14 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that exist or vanish together; `width` is the full width S."""
+    """Channels that exist or vanish together; `width` is the full width S.
+
+    Each has `vectors` parameters of its own (biases, batch normalisation) beside its weights.
+    """
 
     name: str
     width: int
+    vectors: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,16 @@ class Operation:
 
 @dataclass(frozen=True)
 class Structure:
-    """A network at a deployment size, seen as prunable channel groups and operations."""
+    """A network at a deployment size, seen as prunable channel groups and operations.
+
+    `fixed_vectors` are biases and batch normalisation of channels in no prunable group.
+    """
 
     groups: tuple[Group, ...]
     operations: tuple[Operation, ...]
     image_channels: int
     classes: int
+    fixed_vectors: int = 0
 
     @property
     def full_widths(self) -> NDArray[np.int64]:
@@ -93,6 +101,17 @@ class Structure:
         depthwise = np.array([op.kind == "depthwise" for op in self.operations])
         reads = np.where(depthwise, 1.0, self.widths_in(widths) / grouped)
         return kernel * reads * self.widths_out(widths)
+
+    def parameters(self, widths: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Trainable values of the whole network: widths (..., groups) to (...,)."""
+        vectors = self._widths(widths) @ [float(group.vectors) for group in self.groups]
+        return np.asarray(self.weights(widths).sum(-1) + vectors + self.fixed_vectors)
+
+    def activations(self, widths: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Values that every operation reads and writes: (..., groups) to (..., operations)."""
+        read = [op.in_size[0] * op.in_size[1] * op.columns for op in self.operations]
+        written = [op.out_size[0] * op.out_size[1] for op in self.operations]
+        return np.asarray(self.widths_in(widths) * read + self.widths_out(widths) * written)
 
     def macs(self, widths: ArrayLike | None = None) -> NDArray[np.float64]:
         """Multiply-accumulates for one image: (..., groups) to (..., operations).
@@ -136,6 +155,7 @@ class Structure:
                 operations=tuple(Operation(**_tuples(op)) for op in values["operations"]),
                 image_channels=values["image_channels"],
                 classes=values["classes"],
+                fixed_vectors=values["fixed_vectors"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(

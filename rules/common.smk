@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ecc import config as settings
 from ecc import logs, platforms
+from ecc.budgets import PATTERN
 from ecc.errors import UserError
 from ecc.evidence import names, plan
 from ecc.sources import imported
@@ -74,7 +75,7 @@ wildcard_constraints:
     platform="|".join(config["platforms"]),
     experiment="|".join(EXPERIMENTS),
     method="|".join(config["methods"]),
-    budget=r"(dense|reducible|joules|seconds)-[0-9.e-]+",
+    budget=PATTERN,
     seed=r"\d+",
 
 
@@ -107,6 +108,33 @@ def of_network(path):
         network=of_experiment(wildcards)["network"],
         model=settings.model_file(settings.used_model(config, wildcards.experiment)),
     )
+
+
+def of_method(wildcards):
+    """Input function: the energy model under which a method compresses in an experiment."""
+    used = settings.used_model(config, wildcards.experiment, wildcards.method)
+    network = of_experiment(wildcards)["network"]
+    return f"<results>/energy_models/{wildcards.platform}/{network}/{settings.model_file(used)}"
+
+
+def limiting(wildcards):
+    """Platforms beside that of the budgets on which limits of an experiment are kept."""
+    platforms = settings.limit_platforms(config, wildcards.experiment)
+    return [platform for platform in platforms if platform != wildcards.platform]
+
+
+def of_limits(path, own=False):
+    """Input function: `path` for the network and energy model of an experiment, on each platform
+    that limits name, after its `own` platform.
+    """
+    return lambda wildcards: [
+        path.format(
+            platform=platform,
+            network=of_experiment(wildcards)["network"],
+            model=settings.model_file(settings.used_model(config, wildcards.experiment)),
+        )
+        for platform in [*([wildcards.platform] if own else []), *limiting(wildcards)]
+    ]
 
 
 def platform_settings(wildcards):
@@ -185,6 +213,17 @@ def batched(path, experiment, platform):
     values = {"budget": budgets(experiment, platform), "seed": seeds(experiment)}
     covered = {name: values[name] for name in values if name in config["batch"]}
     return expand(path, **covered, allow_missing=True)
+
+
+def closing_rounds(experiment):
+    """How often the budgets of an experiment are tightened where the device measures more."""
+    return settings.experiment(config, experiment).get("closing_rounds", 0)
+
+
+def closed(experiment, platform):
+    """Files that say what was narrowed of every run that one job covers, if budgets are closed."""
+    path = f"<results>/compressed/{RUN}/closing.json"
+    return batched(path, experiment, platform) if closing_rounds(experiment) else []
 
 
 def all_of(path, experiment, platform):

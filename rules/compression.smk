@@ -1,4 +1,5 @@
-# Compression: dense network x energy model x budget x method, fine-tuned slim, measured again.
+# Compression: dense network x energy model x budget x method, measured and narrowed where it is over
+# budget, fine-tuned slim, measured again.
 # One rule an experiment and platform, because each has its own budgets and seeds; `batch` says how
 # many of them one job covers. One job measures all of a method: a sensor has to warm up.
 
@@ -12,7 +13,8 @@ for experiment, on in PAIRS:
             data=manifest,
             dense="<results>/dense/{experiment}/model.safetensors",
             budgets="<results>/budgets/{experiment}/{platform}.json",
-            energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
+            energy_model=of_method,
+            limits=of_limits("<results>/energy_models/{platform}/{network}/{model}"),
         output:
             masked=batched(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
             history=batched(f"<results>/compressed/{RUN}/history.csv", experiment, on),
@@ -37,8 +39,52 @@ for experiment, on in PAIRS:
             dataset=dataset_settings,
             training=stage("compression"),
             method=method_settings,
+            limiting=limiting,
         script:
             "../workflow_scripts/compress.py"
+
+    # A network that measures more than its budget is narrowed before it is fine-tuned.
+    if closing_rounds(experiment):
+
+        rule:
+            name:
+                f"close_budgets_{experiment}_{on}"
+            input:
+                library=library("close_budgets"),
+                data=manifest,
+                budgets="<results>/budgets/{experiment}/{platform}.json",
+                energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
+                recorded=recorded,
+                masked=all_of(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
+                metrics=all_of(f"<results>/compressed/{RUN}/metrics.json", experiment, on),
+            output:
+                closing=all_of(f"<results>/compressed/{RUN}/closing.json", experiment, on),
+            log:
+                "<logs>/close_budgets/{experiment}-{platform}-{method}.log",
+            benchmark:
+                "<benchmarks>/close_budgets/{experiment}-{platform}-{method}.tsv"
+            wildcard_constraints:
+                experiment=experiment,
+                platform=on,
+            priority: 5
+            conda:
+                "../envs/torch.yaml"
+            threads: undisturbed
+            resources:
+                mem_mb=4000,
+                runtime="12h",
+            params:
+                platform=platform_settings,
+                network=network_settings,
+                dataset=dataset_settings,
+                device=config["device"],
+                rounds=closing_rounds(experiment),
+                repeats=config["energy"]["repeats"],
+                seed=config["seed"],
+                name="{experiment}/{platform}/{method}",
+                journal=f"{config['results']}/closing/{{experiment}}/{{platform}}/{{method}}",
+            script:
+                "../workflow_scripts/close_budgets.py"
 
     rule:
         name:
@@ -51,6 +97,7 @@ for experiment, on in PAIRS:
             budgets="<results>/budgets/{experiment}/{platform}.json",
             masked=batched(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
             compression=batched(f"<results>/compressed/{RUN}/metrics.json", experiment, on),
+            closing=closed(experiment, on),
         output:
             slim=batched(f"<results>/finetuned/{RUN}/slim.safetensors", experiment, on),
             history=batched(f"<results>/finetuned/{RUN}/history.csv", experiment, on),

@@ -123,8 +123,8 @@ rule resolve_budgets:
     input:
         library=library("resolve_budgets"),
         structure=of_network("<results>/networks/{network}.json"),
-        dense=of_network("<results>/samples/{platform}/{network}/dense.json"),
-        energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
+        dense=of_limits("<results>/samples/{platform}/{network}/dense.json", own=True),
+        energy_models=of_limits("<results>/energy_models/{platform}/{network}/{model}", own=True),
     output:
         budgets="<results>/budgets/{experiment}/{platform}.json",
     log:
@@ -138,6 +138,7 @@ rule resolve_budgets:
         mem_mb=1000,
         runtime="1h",
     params:
+        platforms=lambda wildcards: [wildcards.platform, *limiting(wildcards)],
         budgets=lambda wildcards: budgets(wildcards.experiment, wildcards.platform),
         smallest_width=lambda wildcards: of_experiment(wildcards)["smallest_width"],
     script:

@@ -23,6 +23,12 @@ rule tables:
             category="Accuracy at budget",
             labels={"what": "methods over seeds", "type": "table"},
         ),
+        closing=report(
+            "<results>/tables/closing.csv",
+            caption="../docs/report/closing.rst",
+            category="Accuracy at budget",
+            labels={"what": "budgets closed by measurement", "type": "table"},
+        ),
         widths=report(
             "<results>/tables/widths.csv",
             caption="../docs/report/widths.rst",
@@ -106,6 +112,12 @@ rule timings:
             caption="../docs/report/timings.rst",
             category="Timings",
             labels={"what": "seconds and memory", "type": "table"},
+        ),
+        equal_terms=report(
+            "<results>/tables/equal_terms.csv",
+            caption="../docs/report/equal_terms.rst",
+            category="Accuracy at budget",
+            labels={"what": "what each method used", "type": "table"},
         ),
     log:
         "<logs>/timings/all.log",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ecc import config
-from ecc.budgets import Budget, lower_bounds
+from ecc.budgets import Budget, Range, lower_bounds
 from ecc.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -149,12 +149,12 @@ def test_resolved_budget_is_reachable_or_refused(budget):
     joules = {"joules": budget.value, "dense": budget.value * dense_j}.get(budget.kind, minimum_j)
     if joules < minimum_j:
         with pytest.raises(UserError, match=r"smallest reachable energy is 0\.01 J"):
-            budget.resolve(dense_j, minimum_j)
+            budget.resolve(Range(dense_j, minimum_j))
     elif joules > dense_j:
         with pytest.raises(UserError, match=r"above the energy of the dense network, 0\.05 J"):
-            budget.resolve(dense_j, minimum_j)
+            budget.resolve(Range(dense_j, minimum_j))
     else:
-        assert minimum_j <= budget.resolve(dense_j, minimum_j) <= dense_j
+        assert minimum_j <= budget.resolve(Range(dense_j, minimum_j)) <= dense_j
 
 
 @given(st.lists(st.integers(1, 4096), min_size=1), st.floats(0, 1))

@@ -165,6 +165,7 @@ def tables(tmp_path):
             "method": ["ecc", "ecc", "uniform", "uniform"],
             "budget_fraction": 0.5,
             "budget_j": 0.01,
+            "limits": "none",
             "dense_accuracy": 0.95,
             "accuracy_before_finetuning": [0.8, 0.82, 0.1, 0.1],
             "accuracy": [0.9, 0.92, 0.7, 0.72],

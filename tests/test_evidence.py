@@ -68,6 +68,12 @@ def write_runs(
             "accuracy_before_finetuning": max(0.02, 0.86 - 3 * drop + rng.normal(0, 0.02)),
             "accuracy": 0.86 - drop + rng.normal(0, 0.01),
             "iterations": 900,
+            "effort": {
+                "images_seen": 600 * 64,
+                "evaluations": 3,
+                "images_evaluated": 300,
+                "finetuning_images": 300 * 64,
+            },
             "groups": [
                 {"name": f"layer.{i}", "width": min(s, S), "full_width": S}
                 for i, (s, S) in enumerate(zip(widths, FULL[name], strict=True))
@@ -158,9 +164,9 @@ def test_tables_do_not_depend_on_the_order_of_files(runs):
 def test_columns_and_sorting_are_those_that_others_rely_on(runs):
     frame = tables.accuracy_at_budget(runs)
     columns = """
-        experiment network dataset platform method budget_fraction budget_j seed dense_energy_j
-        dense_accuracy accuracy_before_finetuning accuracy modelled_energy_j measured_energy_j
-        within_budget iterations
+        experiment network dataset platform method budget_fraction budget_j limits seed
+        dense_energy_j dense_accuracy accuracy_before_finetuning accuracy modelled_energy_j
+        measured_energy_j within_budget iterations
     """
     assert list(frame) == columns.split()
     assert len(frame) == len(runs)
@@ -396,7 +402,7 @@ def test_every_figure_and_table_has_a_caption():
     shown = {f"figure_{number:02}" for number in plan.FIGURES}
     functions = {"accuracy_at_budget", "widths", "comparison", "timings"}
     functions |= {"energy_model_errors", "energy_model_history", "energy_anchors"}
-    functions |= {"repeatability", "drift", "staircase"}
+    functions |= {"closing", "equal_terms", "repeatability", "drift", "staircase"}
     assert named == shown | functions | {"workflow"}
 
 

@@ -97,8 +97,8 @@ def test_schema_has_the_settings_of_a_dataset(kind):
     [
         ("stage", training.TrainingSettings, set()),
         ("phase", training.TrainingSettings, {"loss"}),
-        ("ecc", ecc.Settings, {"method"}),
-        ("netadapt", netadapt.Settings, {"method"}),
+        ("ecc", ecc.Settings, {"method", "energy_model"}),
+        ("netadapt", netadapt.Settings, {"method", "energy_model"}),
     ],
 )
 def test_schema_has_the_settings_of_the_library(definition, settings, more):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ecc import metrics, platforms
 from ecc.__main__ import main as campaign_main
-from ecc.budgets import Budget
+from ecc.budgets import Budget, Range
 from ecc.energy import BilinearGraph, draw_widths, sample
 from ecc.energy.bilinear import graph_features
 from ecc.errors import UserError
@@ -77,13 +77,13 @@ def test_names_in_files_are_told_apart_and_read_back(name):
 
 
 def test_a_budget_is_in_the_unit_that_is_measured():
-    assert Budget("seconds", 0.002).resolve(0.004, 0.001, "latency_s") == 0.002
+    assert Budget("seconds", 0.002).resolve(Range(0.004, 0.001, "latency_s")) == 0.002
     with pytest.raises(UserError, match="a budget in joules, where latency is measured: seconds"):
-        Budget("joules", 0.002).resolve(0.004, 0.001, "latency_s")
+        Budget("joules", 0.002).resolve(Range(0.004, 0.001, "latency_s"))
     with pytest.raises(UserError, match="a budget in seconds, where energy is measured: joules"):
-        Budget("seconds", 0.002).resolve(0.004, 0.001)
+        Budget("seconds", 0.002).resolve(Range(0.004, 0.001))
     with pytest.raises(UserError, match=r"smallest reachable latency is 0\.001 s"):
-        Budget("dense", 0.1).resolve(0.004, 0.001, "latency_s")
+        Budget("dense", 0.1).resolve(Range(0.004, 0.001, "latency_s"))
 
 
 # Verification

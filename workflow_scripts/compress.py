@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 
 from ecc import data, energy, metrics as units, runs
+from ecc.counts import COUNTS, Count
 from ecc.logs import job
-from ecc.methods import Problem, compress as compress_by
+from ecc.methods import Limit, Problem, compress as compress_by
 from ecc.networks import Network
 from ecc.training import TrainingSettings, load_weights, save_weights
 
@@ -21,6 +23,7 @@ def compress(
     dense: str,
     budgets: str,
     energy_model: str,
+    limits: Mapping[str, str],
     *,
     covered: Sequence[tuple[str, int]],
     network: Mapping[str, Any],
@@ -31,11 +34,16 @@ def compress(
     history: Sequence[str],
     metrics: Sequence[str],
 ) -> None:
-    """`covered` are (budget, seed) of the runs; the last three are the files of each."""
+    """`covered` are (budget, seed) of the runs; the last three are the files of each.
+
+    `limits` are energy models of further platforms, by the names that budgets' limits have.
+    """
     found = data.load(dataset, Path(manifest).parent)
     full = Network(**network)
     weights = load_weights(Path(dense), full.build())
     model = energy.load(energy_model, full.structure)
+    limiting = {name: energy.load(file, full.structure) for name, file in limits.items()}
+    limiting |= {name: Count(name, full.structure) for name in COUNTS}
     resolved = units.from_file(runs.read_json(budgets))
     for (budget, seed), *files in zip(covered, masked, history, metrics, strict=True):
         logging.info("budget %s, seed %d", budget, seed)
@@ -49,6 +57,10 @@ def compress(
             holdout=found.holdout,
             training=TrainingSettings(**training),
             seed=seed,
+            limits=tuple(
+                Limit(name, limiting[name], value)
+                for name, value in resolved["limits"][budget].items()
+            ),
             checkpoint=Path(files[0]).with_name("checkpoint.safetensors"),
         )
         compress_run(problem, method, resolved["metric"], *files)
@@ -64,7 +76,7 @@ def compress_run(
 ) -> None:
     """One run. Its metrics hold what fine-tuning must know: the iterations left unspent."""
     started = time.monotonic()
-    settings = {key: value for key, value in method.items() if key != "method"}
+    settings = {k: value for k, value in method.items() if k not in ("method", "energy_model")}
     compressed = compress_by(method["method"], problem, settings)
     save_weights(Path(masked), compressed.model)
     runs.write_csv(history, compressed.history)
@@ -76,9 +88,17 @@ def compress_run(
         metrics,
         {
             **units.to_file(energies, metric),
+            "limits": {
+                limit.name: {
+                    "limit": limit.budget,
+                    "modelled": float(limit.model.energy(compressed.widths)),
+                }
+                for limit in problem.limits
+            },
             "widths": compressed.widths.tolist(),
             "iterations": compressed.iterations,
             "unspent_iterations": problem.training.iterations - compressed.iterations,
+            "effort": asdict(compressed.effort),
             "method": method,
             **runs.record(problem.seed, started),
         },
@@ -95,6 +115,7 @@ if __name__ == "__main__":
             snakemake.input.dense,
             snakemake.input.budgets,
             snakemake.input.energy_model,
+            dict(zip(snakemake.params.limiting, snakemake.input.limits, strict=True)),
             covered=snakemake.params.runs,
             network=snakemake.params.network,
             dataset=snakemake.params.dataset,

@@ -71,12 +71,16 @@ def finetune_run(
     slim: str,
     history: str,
     metrics: str,
+    closing: str | None = None,
 ) -> None:
-    """One run; `compression` are its metrics so far."""
+    """One run; `compression` are its metrics so far, `closing` says which channels stayed."""
     started = time.monotonic()
     so_far = units.from_file(runs.read_json(compression))
     channels, device = setting.network.channels, setting.phases[0]["device"]
     model = load_weights(Path(masked), setting.network.build())
+    closed = {} if closing is None else runs.read_json(closing)
+    if closed:
+        channels.mask(model, channels.keeping(closed.pop("kept")))
     widths = channels.count(model)
     before = evaluate(model, setting.dataset.validation, device=device)
     small = channels.slim(model, channels.kept(model))
@@ -90,6 +94,7 @@ def finetune_run(
         extra_iterations=so_far["unspent_iterations"],
         checkpoint=checkpoint,
     )
+    images = sum(setting.phases[number - 1]["batch_size"] for number in frame["phase"])
     accuracy = evaluate(small, setting.dataset.validation, device=device)
     save_weights(Path(slim), small)
     runs.write_csv(history, frame)
@@ -106,7 +111,10 @@ def finetune_run(
             "dense_accuracy": setting.dense_accuracy,
             "accuracy_before_finetuning": before,
             "accuracy": accuracy,
+            "limits": so_far["limits"],
+            "closing": closed or None,
             "iterations": so_far["iterations"] + len(frame),
+            "effort": {**so_far["effort"], "finetuning_images": images},
             "groups": [
                 {"name": group.name, "width": int(width), "full_width": group.width}
                 for group, width in zip(channels.structure.groups, widths, strict=True)
@@ -143,5 +151,6 @@ if __name__ == "__main__":
                 "slim": snakemake.output.slim,
                 "history": snakemake.output.history,
                 "metrics": snakemake.output.metrics,
+                **({"closing": snakemake.input.closing} if snakemake.input.closing else {}),
             },
         )

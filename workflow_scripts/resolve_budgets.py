@@ -1,9 +1,10 @@
 """Turns budgets of an experiment on a platform into joules or seconds; refuses impossible ones."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ecc import energy, metrics, runs
-from ecc.budgets import Budget, lower_bounds
+from ecc.budgets import Budget, Range, lower_bounds
+from ecc.counts import COUNTS, Count
 from ecc.errors import UserError
 from ecc.logs import job
 from ecc.structure import Structure
@@ -11,39 +12,47 @@ from ecc.structure import Structure
 
 def resolve_budgets(
     structure: str,
-    dense: str,
-    energy_model: str,
+    platform: str,
+    platforms: Mapping[str, tuple[str, str]],
     *,
     experiment: str,
     budgets: Iterable[str],
     smallest_width: float,
     output: str,
 ) -> None:
-    """Dense energy is the measured one; the smallest reachable is by the energy model."""
+    """`platforms` are dense.json and energy model of `platform` and of those that limits name.
+
+    Dense energy is the measured one; the smallest reachable is by the energy model.
+    """
     traced = Structure.read(structure)
-    model = energy.load(energy_model, traced)
     bounds = lower_bounds(traced.full_widths, smallest_width)
-    measured = metrics.from_file(runs.read_json(dense))
-    dense_j, metric = measured["dense_energy_j"], measured["metric"]
-    minimum_j = float(model.energy(bounds))
+    ranges = {}
+    for name, (dense, model) in platforms.items():
+        measured = metrics.from_file(runs.read_json(dense))
+        smallest = float(energy.load(model, traced).energy(bounds))
+        ranges[name] = Range(measured["dense_energy_j"], smallest, measured["metric"])
+    for name in COUNTS:
+        count = Count(name, traced)
+        dense, smallest = float(count.energy(traced.full_widths)), float(count.energy(bounds))
+        ranges[name] = Range(dense, smallest, "count")
+    own = ranges[platform]
     try:
-        budget_j = {
-            label: Budget.from_label(label).resolve(dense_j, minimum_j, metric) for label in budgets
-        }
+        parsed = {label: Budget.from_label(label) for label in budgets}
+        budget_j = {label: budget.resolve(own) for label, budget in parsed.items()}
+        limits = {label: budget.resolve_limits(ranges) for label, budget in parsed.items()}
     except UserError as error:
         raise UserError(f"config key experiments, {experiment}: {error}") from error
+    energies = {
+        "dense_energy_j": own.dense,
+        "minimum_energy_j": own.smallest,
+        "budget_j": budget_j,
+    }
     runs.write_json(
         output,
         {
-            "metric": metric,
-            **metrics.to_file(
-                {
-                    "dense_energy_j": dense_j,
-                    "minimum_energy_j": minimum_j,
-                    "budget_j": budget_j,
-                },
-                metric,
-            ),
+            "metric": own.metric,
+            **metrics.to_file(energies, own.metric),
+            "limits": limits,
             "lower_bounds": bounds.tolist(),
         },
     )
@@ -53,8 +62,14 @@ if __name__ == "__main__":
     with job(snakemake.log[0]):
         resolve_budgets(
             snakemake.input.structure,
-            snakemake.input.dense,
-            snakemake.input.energy_model,
+            snakemake.wildcards.platform,
+            dict(
+                zip(
+                    snakemake.params.platforms,
+                    zip(snakemake.input.dense, snakemake.input.energy_models, strict=True),
+                    strict=True,
+                )
+            ),
             experiment=snakemake.wildcards.experiment,
             budgets=snakemake.params.budgets,
             smallest_width=snakemake.params.smallest_width,

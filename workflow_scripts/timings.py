@@ -1,4 +1,4 @@
-"""Gathers seconds and memory of runs and jobs: the one table that no second run repeats."""
+"""Gathers what runs and jobs took: the two tables that no second run repeats."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from ecc.evidence import tables
 from ecc.logs import job
 
 
-def timings(metrics: Sequence[str], benchmarks: Sequence[str], file: str) -> None:
+def timings(metrics: Sequence[str], benchmarks: Sequence[str], file: str, equal_terms: str) -> None:
     """`benchmarks` are Snakemake's, <rule>/<job>.tsv; they are of this machine."""
     hardware = tables.in_words(runs.hardware())
     jobs = [
@@ -24,8 +24,14 @@ def timings(metrics: Sequence[str], benchmarks: Sequence[str], file: str) -> Non
         for measured in pd.read_csv(path, sep="\t", na_values="-").to_dict("records")
     ]
     runs.write_csv(file, tables.timings(metrics, pd.DataFrame(jobs)))
+    runs.write_csv(equal_terms, tables.equal_terms(metrics))
 
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
-        timings(snakemake.input.metrics, snakemake.input.benchmarks, snakemake.output.timings)
+        timings(
+            snakemake.input.metrics,
+            snakemake.input.benchmarks,
+            snakemake.output.timings,
+            snakemake.output.equal_terms,
+        )

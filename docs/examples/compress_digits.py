@@ -63,7 +63,8 @@ def main(training: TrainingSettings = TRAINING) -> pd.DataFrame:
     # A quarter of what can be saved is left, where no group loses more than 80 % of its channels.
     bounds = budgets.lower_bounds(NETWORK.full_widths, smallest_width=0.2)
     dense_j, least_j = model.energy(NETWORK.full_widths), model.energy(bounds)
-    budget = budgets.Budget("reducible", 0.25).resolve(float(dense_j), float(least_j))
+    found = budgets.Range(float(dense_j), float(least_j))
+    budget = budgets.Budget("reducible", 0.25).resolve(found)
     problem = Problem(
         dense=dense,
         channels=NETWORK.channels,

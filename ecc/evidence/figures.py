@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ecc.errors import UserError
 from ecc.evidence import names, style
 from ecc.evidence.plan import FIGURES, Plan, shown_platforms
-from ecc.evidence.tables import comparison
+from ecc.evidence.tables import NO_LIMITS, comparison
 from ecc.metrics import WORDS, from_table
 
 Tables = Mapping[str, pd.DataFrame]
@@ -37,12 +37,18 @@ def draw(number: int, tables: Tables, titles: Titles) -> Figure:
     Raises UserError where they hold nothing for this figure.
     """
     plan = FIGURES[number]
+    tables = {name: _unlimited(frame) for name, frame in tables.items()}
     with style.theme():
         figure = KINDS[plan.kind](tables, titles, plan)
     if figure is None:
         subjects = " or ".join(plan.subjects)
         raise UserError(f"figure {number} has no data: the run has no results for {subjects}")
     return figure
+
+
+def _unlimited(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of runs that had one budget alone: the paper's figures show no others."""
+    return frame[frame["limits"] == NO_LIMITS] if "limits" in frame else frame
 
 
 def error_history(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:

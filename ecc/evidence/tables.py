@@ -18,7 +18,14 @@ from ecc.metrics import from_file, from_table, to_table
 
 ACCURACY = [
     *("experiment", "network", "dataset", "platform", "method", "budget_fraction", "budget_j"),
-    *("seed", "dense_energy_j", "dense_accuracy", "accuracy_before_finetuning", "accuracy"),
+    *(
+        "limits",
+        "seed",
+        "dense_energy_j",
+        "dense_accuracy",
+        "accuracy_before_finetuning",
+        "accuracy",
+    ),
     *("modelled_energy_j", "measured_energy_j", "within_budget", "iterations"),
 ]
 VERIFIED = ["modelled_energy_j", "measured_energy_j", "within_budget"]
@@ -29,19 +36,29 @@ ERRORS = [
 HISTORY = ["platform", "network", "model", "fit", "iteration", "relative_test_error"]
 ANCHORS = ["platform", "network", "published_j", "ours_j", "relative_difference"]
 WIDTHS = [
-    *("experiment", "network", "platform", "method", "budget_fraction", "seed"),
+    *("experiment", "network", "platform", "method", "budget_fraction", "limits", "seed"),
     *("group", "width", "full_width"),
 ]
 COMPARISON = [
-    *("experiment", "platform", "budget_fraction", "budget_j", "stage", "method", "seeds"),
-    *("mean", "std", "min", "max", "minus_ecc"),
+    *("experiment", "platform", "budget_fraction", "budget_j", "limits", "stage", "method"),
+    *("seeds", "mean", "std", "min", "max", "minus_ecc"),
+]
+CLOSING = [
+    *("experiment", "platform", "method", "budget_fraction", "limits", "seed", "budget_j"),
+    *("rounds", "first_measured_energy_j", "last_measured_energy_j", "closed"),
+    *("holdout_accuracy_before", "holdout_accuracy_after", "channels_dropped"),
+]
+EQUAL_TERMS = [
+    *("experiment", "platform", "method", "runs", "iterations", "images_seen", "evaluations"),
+    *("images_evaluated", "seconds", "peak_memory_mb", "accuracy", "hardware"),
 ]
 TIMINGS = ["what", "seconds", "peak_memory_mb", "hardware"]
 STAGES = {
     "before_finetuning": "accuracy_before_finetuning",
     "after_finetuning": "accuracy",
 }
-RUN = ["experiment", "network", "platform", "method", "budget_fraction", "seed"]
+RUN = ["experiment", "network", "platform", "method", "budget_fraction", "limits", "seed"]
+NO_LIMITS = "none"
 NOT_REPRODUCIBLE = "(wall clock, not reproducible)"
 
 Paths = Iterable[str | Path]
@@ -71,7 +88,7 @@ def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
     Mean, sample standard deviation (none for one seed), minimum and maximum over the seeds;
     `minus_ecc` is the mean less ECC's at the same budget (none where ECC did not run).
     """
-    where = ["experiment", "platform", "budget_fraction", "budget_j", "metric", "stage"]
+    where = ["experiment", "platform", "budget_fraction", "budget_j", "limits", "metric", "stage"]
     accuracies = from_table(accuracies)
     long = accuracies.rename(columns={column: stage for stage, column in STAGES.items()}).melt(
         [*where[:-1], "method"], list(STAGES), "stage", "value"
@@ -85,6 +102,58 @@ def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
     # The accuracies are rounded already: no digits that a mean of them does not have.
     frame["minus_ecc"] = (frame["mean"] - frame["ecc"]).round(8)
     return to_table(_tidy(frame, [*COMPARISON, "metric"], [*where, "method"]))
+
+
+def closing(metrics: Paths) -> pd.DataFrame:
+    """Runs whose budgets were closed by measurement before fine-tuning: how, and what it cost.
+
+    `closed` is whether the last measurement, with two standard errors, is inside the budget; empty
+    where the platform could not measure. `holdout_accuracy_*` are of the network before it was
+    fine-tuned, `channels_dropped` is the sum over its groups.
+    """
+    rows = []
+    for run in _runs(metrics):
+        if (found := run.get("closing")) is not None:
+            found = from_file(found)
+            measured = found["measured_energy_j"] or [float("nan")]
+            ends = {
+                f"{end}_measured_energy_j": measured[i] for end, i in (("first", 0), ("last", -1))
+            }
+            dropped = sum(found["widths_before"]) - sum(found["widths"])
+            rows.append({**run, **found, **ends, "channels_dropped": dropped})
+    frame = pd.DataFrame(rows, columns=[*CLOSING, "metric"])
+    keys = [column for column in RUN if column in CLOSING]
+    return to_table(_tidy(frame, [*CLOSING, "metric"], keys))
+
+
+def equal_terms(metrics: Paths) -> pd.DataFrame:
+    """What each method used, and what it reached: means over budgets and seeds of a platform.
+
+    Iterations and training images are those of compression and fine-tuning; evaluations are passes
+    over hold-out images. Seconds are of this machine, and no second run repeats them.
+    """
+    rows = [
+        {
+            **run,
+            "images_seen": run["effort"]["images_seen"] + run["effort"]["finetuning_images"],
+            "evaluations": run["effort"]["evaluations"],
+            "images_evaluated": run["effort"]["images_evaluated"],
+            "seconds": run["timings"]["compression_seconds"] + run["timings"]["finetuning_seconds"],
+            "peak_memory_mb": run["timings"]["peak_memory_mb"],
+            "hardware": in_words(run["hardware"]),
+        }
+        for run in _runs(metrics)
+    ]
+    keys = ["experiment", "platform", "method"]
+    means = ["iterations", "images_seen", "evaluations", "images_evaluated", "seconds", "accuracy"]
+    how = {
+        "runs": ("seed", "size"),
+        **{name: (name, "mean") for name in means},
+        "peak_memory_mb": ("peak_memory_mb", "max"),
+        "hardware": ("hardware", "first"),
+    }
+    frame = pd.DataFrame(rows).groupby(keys, as_index=False).agg(**how)
+    return _tidy(frame, EQUAL_TERMS, keys)
 
 
 def energy_model_errors(errors: Paths) -> pd.DataFrame:
@@ -144,12 +213,13 @@ def _runs(paths: Paths) -> list[dict[str, Any]]:
 
 def _runs_by_path(paths: Paths) -> dict[Path, dict[str, Any]]:
     """Checked metrics of all runs: finite numbers, none twice, every method with every seed."""
-    of_run = [column for column in ACCURACY if column not in VERIFIED]
-    extra = ["metric", "budget", "groups", "timings", "hardware"]
+    of_run = [column for column in ACCURACY if column not in (*VERIFIED, "limits")]
+    extra = ["metric", "budget", "groups", "effort", "timings", "hardware"]
     runs: dict[tuple[Any, ...], Path] = {}
     found = {}
     for path in map(Path, paths):
         run = _json(path, [*of_run, *extra])
+        run["limits"] = run["budget"].partition("+")[2] or NO_LIMITS
         key = tuple(run[column] for column in RUN)
         if key in runs:
             raise UserError(f"{path} is the same run as {runs[key]}: remove one of the two")

@@ -5,22 +5,23 @@ validation images.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import ModuleType
 from typing import Any
 
 from ecc.errors import UserError
 from ecc.methods import ecc, netadapt, uniform
-from ecc.methods.problem import Compressed, Problem
+from ecc.methods.problem import Compressed, Limit, Problem
 
-# A method's module has its `Settings` and `compress(problem, settings)`.
+# A method's module has its `Settings` and `compress(problem, settings)`. One that handles limits
+# itself sets SEVERAL_BUDGETS; the others are given the budget that binds as the only one.
 METHODS: dict[str, ModuleType] = {
     "ecc": ecc,
     "netadapt": netadapt,
     "uniform": uniform,
 }
 
-__all__ = ["METHODS", "Compressed", "Problem", "compress"]
+__all__ = ["METHODS", "Compressed", "Limit", "Problem", "compress"]
 
 
 def compress(method: str, problem: Problem, settings: Mapping[str, Any]) -> Compressed:
@@ -35,9 +36,14 @@ def compress(method: str, problem: Problem, settings: Mapping[str, Any]) -> Comp
     if unknown := sorted(set(settings) - set(known)):
         names = ", ".join(known) or "none"
         raise UserError(f"methods.{method}.{unknown[0]} is unknown: known here are {names}")
+    problem = problem.counted()
     problem.check()
-    result: Compressed = module.compress(problem, module.Settings(**settings))
-    energy_j = float(problem.energy.energy(result.widths))
-    if energy_j > problem.budget_j:
-        raise RuntimeError(f"{method} ended at {energy_j} J, over its budget {problem.budget_j} J")
-    return result
+    given = problem if getattr(module, "SEVERAL_BUDGETS", False) else problem.binding()
+    result: Compressed = module.compress(given, module.Settings(**settings))
+    if not problem.inside(result.widths):
+        raise RuntimeError(f"{method} ended at {result.widths.tolist()}, over its budget")
+    history = result.history
+    if given is not problem:
+        # What such a method calls joules is the share of the budget that binds.
+        history = history.rename(columns={"energy_j": "binding_energy_j"})
+    return replace(result, history=history, effort=problem.effort)

@@ -8,7 +8,9 @@ solved by the paper's hybrid of ADMM and Adam (Section 3.3) on the augmented Lag
             + rho2/2 [E(s) - B]_+^2 + z (E(s) - B),     y >= 0, z >= 0.                      (Eq. 4)
 
 Energies are divided by the dense network's, and rho1 and rho2 are given relative to the scores of
-channels, so that one setting serves all networks, platforms and learning rates.
+channels, so that one setting serves all networks, platforms and learning rates. Every further
+limit (latency, memory, parameters, MACs) adds the last line once more, with a rho2 and a z of its
+own: E, B, rho2 and z are vectors (limits,), energy first.
 """
 
 from dataclasses import dataclass
@@ -22,11 +24,13 @@ from torch.optim import Optimizer
 
 from ecc.channels import widths_of
 from ecc.errors import UserError
-from ecc.methods.problem import Compressed, Problem
+from ecc.methods.problem import Compressed, Limit, Problem, Widths
 from ecc.training import train
 
 Floats = NDArray[np.float64]
 PACES = ("automatic", "fixed")
+STATE = ("s", "y", "z", "rho1", "rho2")
+SEVERAL_BUDGETS = True  # limits have dual variables of their own here
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,15 @@ class Solver:
         self.channels = problem.channels
         self.full = problem.full_widths.astype(float)
         self.lower = problem.smallest.astype(float)
-        self.dense_j = problem.joules(problem.full_widths)
-        self.budget = problem.budget_j / self.dense_j
+        self.limits = (Limit("energy", problem.energy, problem.budget_j), *problem.limits)
+        self.dense = np.array([limit.model.energy(self.full) for limit in self.limits])
+        self.budgets = np.array([limit.budget for limit in self.limits]) / self.dense
         self.s = self.full.copy()
         self.y = np.zeros_like(self.s)
-        self.z = 0.0
+        self.z = np.zeros_like(self.budgets)
         self.phi = problem.full_widths
-        self.rho1, self.rho2 = np.zeros_like(self.s), 0.0  # set from the first scores
+        # Set from the first scores.
+        self.rho1, self.rho2 = np.zeros_like(self.s), np.zeros_like(self.budgets)
         self.keep: list[Tensor] | None = None  # fixed zeros, once the budget is met
 
     def __call__(self, iteration: int, optimizer: Optimizer) -> dict[str, float]:
@@ -109,28 +115,28 @@ class Solver:
         masks = [torch.from_numpy(kept) for kept in keep]
         self.phi = widths_of(masks)
         self.channels.mask(self.model, masks)
-        if self.problem.joules(self.phi) <= self.problem.budget_j:
+        if self.problem.inside(self.phi):
             self.keep = masks
             return self._report()
         self._update_bounds(iteration)
         self.y = np.maximum(self.y + self.rho1 * (self.phi - np.floor(self.s)), 0)
-        self.z = max(self.z + self.rho2 * (self._energy(self.s) - self.budget), 0)
+        self.z = np.maximum(self.z + self.rho2 * (self._used(self.s) - self.budgets), 0)
         return self._report()
 
     def __repr__(self) -> str:
-        prices = self.problem.energy.gradient(self.full).tolist()
-        bounds = self.problem.budget_j, self.dense_j, self.lower.tolist()
+        prices = self._slopes(self.full).tolist()
+        bounds = self.budgets.tolist(), self.dense.tolist(), self.lower.tolist()
         return f"ECC({self.settings}, {bounds}, {prices})"
 
     def finish(self) -> list[Tensor]:
         """The channels kept; where the budget is not met yet, drops the least until it is."""
         if self.keep is None:
             widths = self._between(1.0)
-            if self.problem.joules(widths) > self.problem.budget_j:
+            if not self.problem.inside(widths):
                 low, high = 0.0, 1.0  # inside the budget, outside
                 for _ in range(50):
                     middle = (low + high) / 2
-                    inside = self.problem.joules(self._between(middle)) <= self.problem.budget_j
+                    inside = self.problem.inside(self._between(middle))
                     low, high = (middle, high) if inside else (low, middle)
                 widths = self._between(low)
             self.keep = self.channels.keep_largest(self.model, widths)
@@ -138,15 +144,13 @@ class Solver:
         return self.keep
 
     def state(self) -> dict[str, Tensor]:
-        state = {name: torch.from_numpy(getattr(self, name).copy()) for name in ("s", "y", "rho1")}
-        state["scalars"] = torch.tensor([self.z, self.rho2], dtype=torch.float64)
+        state = {name: torch.from_numpy(getattr(self, name).copy()) for name in STATE}
         for group, kept in enumerate(self.keep or []):
             state[f"keep.{group}"] = kept
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.s, self.y, self.rho1 = (state[name].numpy().copy() for name in ("s", "y", "rho1"))
-        self.z, self.rho2 = state["scalars"].tolist()
+        self.s, self.y, self.z, self.rho1, self.rho2 = (state[n].numpy().copy() for n in STATE)
         if "keep.0" in state:
             self.keep = [state[f"keep.{group}"] for group in range(len(self.s))]
             self.phi = widths_of(self.keep)
@@ -155,32 +159,36 @@ class Solver:
         # The rate of the whole training, not that of the first iteration, which may be warming up.
         alpha = self.problem.training.learning_rate
         medians = np.array([np.median(score) for score in scores]) / alpha
-        slope = self._gradient(self.s)
         self.rho1 = self.settings.rho1 * medians
-        self.rho2 = self.settings.rho2 * float(np.median(medians[slope > 0] / slope[slope > 0]))
+        for limit, slope in enumerate(self._slopes(self.s)):
+            if (priced := slope > 0).any():
+                self.rho2[limit] = self.settings.rho2 * np.median(medians[priced] / slope[priced])
 
     def _update_bounds(self, iteration: int) -> None:
         """Lowers s (Eq. 10), after raising z so that E(s) must fall (Section 3.3.3)."""
-        slope = self._gradient(self.s)
-        over = max(self._energy(self.s) - self.budget, 0)
+        slopes = self._slopes(self.s)
+        over = np.maximum(self._used(self.s) - self.budgets, 0)
         pull = self.rho1 * np.maximum(self.phi - self.s, 0) + self.y
-        g1 = self.rho2 * over * slope - pull
-        free = (self.s > self.lower) & (slope > 0)
-        if not free.any():
-            return
-        # epsilon is relative: beside a large y an absolute one would be lost to rounding.
-        prices = np.maximum(-g1[free], 0) * (1 + 1e-3) / slope[free]
-        self.z = max(self.z, float(prices.min()), 1e-3 * self.rho2)
+        g1 = (self.rho2 * over) @ slopes - pull
+        for limit in np.flatnonzero(self._used(self.phi) > self.budgets).tolist():
+            slope, free = slopes[limit], (self.s > self.lower) & (slopes[limit] > 0)
+            if not free.any():
+                continue
+            others = g1 + np.where(np.arange(len(self.z)) == limit, 0, self.z) @ slopes
+            # epsilon is relative: beside a large y an absolute one would be lost to rounding.
+            prices = np.maximum(-others[free], 0) * (1 + 1e-3) / slope[free]
+            self.z[limit] = max(self.z[limit], prices.min(), 1e-3 * self.rho2[limit])
+            if self.settings.pace == "automatic":
+                self._follow_pace(iteration, limit, others, slope, free)
         if self.settings.pace == "fixed":
-            step = np.where(free, np.maximum(g1 + self.z * slope, 0), 0)
+            free = (self.s > self.lower) & (slopes > 0).any(axis=0)
+            step = np.where(free, np.maximum(g1 + self.z @ slopes, 0), 0)
             norm = float(np.linalg.norm(step))
             step *= min(1.0, self.settings.clip / norm) if norm > 0 else 0.0
             self.s = np.maximum(self.s - self.settings.beta * step, self.lower)
-        else:
-            self._follow_pace(iteration, g1, slope, free)
 
     def _follow_pace(
-        self, iteration: int, g1: Floats, slope: Floats, free: NDArray[np.bool_]
+        self, iteration: int, limit: int, g1: Floats, slope: Floats, free: NDArray[np.bool_]
     ) -> None:
         """The smallest z, and the step of s with it, for which E(s) is on schedule.
 
@@ -188,28 +196,29 @@ class Solver:
         at most the trust region, so that its dual y can tell in time what its channels are worth.
         """
         iterations = max(self.settings.ramp * self.problem.training.iterations, 1)
-        target = max(1 - (1 - self.budget) * (iteration + 1) / iterations, self.budget)
-        if self._energy(self.s) <= target:
+        budget = self.budgets[limit]
+        target = max(1 - (1 - budget) * (iteration + 1) / iterations, budget)
+        if self._used(self.s)[limit] <= target:
             return
         region = np.where(free, self.settings.trust / iterations * self.full, 0)
         order = np.argsort(np.where(free, -g1 / np.where(slope > 0, slope, 1), np.inf))
         s = self.s.copy()
         for group in order[: int(free.sum())]:
-            self.z = max(self.z, -g1[group] / slope[group])
+            self.z[limit] = max(self.z[limit], -g1[group] / slope[group])
             narrowed = s.copy()
             narrowed[group] = max(s[group] - region[group], self.lower[group])
-            if self._energy(narrowed) <= target:
-                s[group] = self._solve(s, group, narrowed[group], target)
+            if self._used(narrowed)[limit] <= target:
+                s[group] = self._solve(s, limit, group, narrowed[group], target)
                 break
             s = narrowed
         self.s = s
 
-    def _solve(self, s: Floats, group: int, narrowest: float, target: float) -> float:
+    def _solve(self, s: Floats, limit: int, group: int, narrowest: float, target: float) -> float:
         """The width of one group for which E(s) meets the target, between `narrowest` and s."""
 
         def excess(width: float) -> float:
             trial[group] = width
-            return self._energy(trial) - target
+            return float(self._used(trial)[limit]) - target
 
         trial = s.copy()
         return float(brentq(excess, narrowest, s[group], xtol=1e-6 * self.full[group]))
@@ -219,18 +228,25 @@ class Solver:
         widths: Floats = np.floor(self.lower + share * (self.s - self.lower))
         return widths
 
-    def _energy(self, widths: Floats) -> float:
-        return self.problem.joules(widths) / self.dense_j
+    def _used(self, widths: Widths) -> Floats:
+        """E(s), each limit as a fraction of the dense network's: (limits,)."""
+        used = np.array([limit.model.energy(widths) for limit in self.limits], dtype=float)
+        return np.asarray(used / self.dense)
 
-    def _gradient(self, widths: Floats) -> Floats:
-        return np.asarray(self.problem.energy.gradient(widths) / self.dense_j, dtype=float)
+    def _slopes(self, widths: Floats) -> Floats:
+        """The gradients of E(s), as fractions too: (limits, groups)."""
+        slopes = np.array([limit.model.gradient(widths) for limit in self.limits], dtype=float)
+        return np.asarray(slopes / self.dense[:, None])
 
     def _report(self) -> dict[str, float]:
         report = {
             "energy_j": self.problem.joules(self.phi),
             "bound_energy_j": self.problem.joules(self.s),
-            "z": self.z,
+            "z": float(self.z[0]),
         }
+        for limit, z in zip(self.limits[1:], self.z[1:].tolist(), strict=True):
+            report[limit.name] = float(limit.model.energy(self.phi))
+            report[f"z_{limit.name}"] = z
         report |= {f"s_{group}": value for group, value in enumerate(self.s.tolist())}
         return report | {f"y_{group}": value for group, value in enumerate(self.y.tolist())}
 

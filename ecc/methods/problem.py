@@ -1,8 +1,8 @@
 """What every method is given and what it returns, and the budget arithmetic they share."""
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +16,36 @@ from ecc.channels import Channels, widths_of
 from ecc.errors import UserError
 from ecc.training import Distillation, Split, TrainingSettings
 
+Widths = NDArray[np.float64] | NDArray[np.int64]
+
 
 class EnergyModel(Protocol):
-    """Joules of one inference at any widths s (..., groups), and their derivative."""
+    """Joules of one inference at any widths s (..., groups), and their derivative.
 
-    def energy(self, widths: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]: ...
+    That of a limit may be in another unit: seconds, bytes, parameters, MACs.
+    """
+
+    def energy(self, widths: Widths) -> NDArray[np.float64]: ...
 
     def gradient(self, widths: NDArray[np.float64]) -> NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One more budget beside that of energy: `model` may be at most `budget`, in its unit."""
+
+    name: str
+    model: EnergyModel
+    budget: float
+
+
+@dataclass
+class Effort:
+    """What a method has used so far: training images, and passes over hold-out images."""
+
+    images_seen: int = 0
+    evaluations: int = 0
+    images_evaluated: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,7 +53,7 @@ class Problem:
     """Spend at most `budget_j` joules an inference, and lose as little accuracy as possible.
 
     `lower_bounds` (groups,) are the smallest widths allowed; `training.iterations` is what a
-    method may spend. Hold-out images come from the training data.
+    method may spend. Hold-out images come from the training data. `limits` are further budgets.
     """
 
     dense: nn.Module
@@ -43,6 +66,8 @@ class Problem:
     seed: int = 0
     lower_bounds: NDArray[np.int64] = field(default_factory=lambda: np.array([], dtype=np.int64))
     checkpoint: Path | None = None
+    limits: tuple[Limit, ...] = ()
+    effort: Effort = field(default_factory=Effort)
 
     @property
     def full_widths(self) -> NDArray[np.int64]:
@@ -54,7 +79,7 @@ class Problem:
         bounds = self.lower_bounds if len(self.lower_bounds) else np.ones_like(self.full_widths)
         return np.maximum(bounds, 1)
 
-    def joules(self, widths: NDArray[np.int64] | NDArray[np.float64]) -> float:
+    def joules(self, widths: Widths) -> float:
         """Energy of one inference by the model."""
         return float(self.energy.energy(widths))
 
@@ -71,6 +96,33 @@ class Problem:
                 f"budget {self.budget_j:.6g} J is above {dense:.6g} J, the dense network's energy: "
                 "nothing to compress"
             )
+        for limit in self.limits:
+            least = float(limit.model.energy(self.smallest))
+            if limit.budget < least:
+                raise UserError(
+                    f"limit {limit.name} of {limit.budget:.6g} is below {least:.6g}, the smallest "
+                    "that can be reached: raise it or lower the lower bound"
+                )
+
+    def counted(self) -> "Problem":
+        """The same problem, whose splits keep a new account, `effort`."""
+        effort = Effort()
+        train = Counted(self.train, effort, training=True)
+        holdout = Counted(self.holdout, effort, training=False)
+        return replace(self, train=train, holdout=holdout, effort=effort)
+
+    def binding(self) -> "Problem":
+        """The same problem with one budget in place of several: the one that binds."""
+        if not self.limits:
+            return self
+        own = Limit("energy", self.energy, self.budget_j)
+        return replace(self, energy=Binding((own, *self.limits)), limits=())
+
+    def inside(self, widths: Widths) -> bool:
+        """Whether widths (groups,) meet the energy budget and all limits."""
+        return self.joules(widths) <= self.budget_j and all(
+            float(limit.model.energy(widths)) <= limit.budget for limit in self.limits
+        )
 
     def student(self) -> nn.Module:
         """A copy of the dense network, to be compressed."""
@@ -81,6 +133,55 @@ class Problem:
         return Distillation(self.dense)
 
 
+class Binding:
+    """Several budgets as one: the largest share of a budget that is used, in units of the first.
+
+    It is inside the first budget exactly where all are inside theirs.
+    """
+
+    def __init__(self, limits: Sequence[Limit]):
+        self.limits, self.budget = limits, limits[0].budget
+
+    def energy(self, widths: Widths) -> NDArray[np.float64]:
+        shares = [limit.model.energy(widths) / limit.budget for limit in self.limits]
+        return np.asarray(np.max(shares, axis=0) * self.budget)
+
+    def gradient(self, widths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """That of the budget that binds, (groups,) at one vector of widths."""
+        shares = [float(limit.model.energy(widths)) / limit.budget for limit in self.limits]
+        limit = self.limits[int(np.argmax(shares))]
+        return limit.model.gradient(widths) * (self.budget / limit.budget)
+
+
+class Counted:
+    """A split that counts what is asked of it."""
+
+    def __init__(self, split: Split, effort: Effort, *, training: bool):
+        self.split, self.effort, self.training = split, effort, training
+        self.classes = split.classes
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batches(
+        self, batch_size: int, seed: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        # A run that resumes saw the batches before `start` in its former life.
+        self.effort.images_seen += start * batch_size
+        for images, labels in self.split.batches(batch_size, seed, start):
+            self.effort.images_seen += len(images)
+            yield images, labels
+
+    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        self.effort.evaluations += not self.training
+        for images, labels in self.split.ordered(batch_size):
+            if self.training:
+                self.effort.images_seen += len(images)
+            else:
+                self.effort.images_evaluated += len(images)
+            yield images, labels
+
+
 @dataclass(frozen=True)
 class Compressed:
     """A masked network and what it took; `iterations` of training were spent."""
@@ -89,6 +190,7 @@ class Compressed:
     keep: Sequence[Tensor]
     history: pd.DataFrame
     iterations: int
+    effort: Effort = field(default_factory=Effort)
 
     @property
     def widths(self) -> NDArray[np.int64]:

@@ -5,11 +5,14 @@
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from ecc.errors import UserError
 from ecc.platforms import jetson, latency, nvml, rapl
+from ecc.platforms.emulated import EmulatedDevice
 from ecc.platforms.eyeriss import EYERISS
 from ecc.platforms.gtx1080ti import GTX1080TI
 from ecc.platforms.interface import Deployed, HasStructure, Platform
@@ -37,9 +40,21 @@ SENSORS: dict[str, ModuleType] = {
 
 SIZES = ("samples", "test_samples")  # how much is sampled: not the platform's own settings
 
+
+def emulated(kind: str, name: str, *, metric: str = "energy") -> Platform:
+    """An emulated platform, or the times of one; raises UserError where it has no times."""
+    platform = PLATFORMS[kind]
+    if metric == "energy":
+        return platform
+    if metric != "latency" or not isinstance(platform, EmulatedDevice):
+        raise UserError(f"platforms.{name}: {kind} has no {metric}: use gtx1080ti or jetson_tx2")
+    title = f"latency of {platform.description}"
+    return replace(platform, name=name, description=title, metric="latency_s")
+
+
 # (name, **settings) -> platform
 KINDS: dict[str, Callable[..., Platform]] = {
-    **{kind: (lambda name, kind=kind: PLATFORMS[kind]) for kind in PLATFORMS},
+    **{kind: partial(emulated, kind) for kind in PLATFORMS},
     **{kind: by_sensor(kind, module) for kind, module in SENSORS.items()},
     "recorded": Recorded,
     "simulated": simulated,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ecc.metrics import Metric
 from ecc.platforms.interface import Array, Emulation, HasStructure, checked_widths
 from ecc.structure import Structure
 
@@ -46,6 +47,7 @@ class EmulatedDevice(Emulation):
     output_tile: int
     reduction_tile: int
     noise: float
+    metric: Metric = "energy_j"
 
     def measure(
         self,
@@ -56,12 +58,16 @@ class EmulatedDevice(Emulation):
         first: int = 0,
         journal: Path | None = None,
     ) -> Array:
-        """Noisy joules of one inference, (n,), for widths (n, groups); see `Platform.measure`."""
-        energy = self.energy(network.structure, widths)
+        """Noisy joules of one inference, (n,), for widths (n, groups); see `Platform.measure`.
+
+        Seconds, where the metric is latency.
+        """
+        measured = self.energy if self.metric == "energy_j" else self.latency
+        values = measured(network.structure, widths)
         # The device's name keeps its noise apart from other devices' and from the sampled widths.
         stream = np.random.default_rng([seed, *self.name.encode()])
-        draws = stream.standard_normal(first + energy.size)[first:]
-        return energy * (1 + self.noise * draws)
+        draws = stream.standard_normal(first + values.size)[first:]
+        return values * (1 + self.noise * draws)
 
     def energy(self, structure: Structure, widths: ArrayLike) -> Array:
         """Noise-free joules of one inference, (n,), for widths (n, groups)."""

@@ -1,0 +1,131 @@
+"""Budgets that hold on the device: a network that measures more than its budget is narrowed on.
+
+An energy model errs by a percent or so, so that a network inside its budget by the model may be
+outside by measurement. Its modelled energy is then lowered by as much as the model erred, it is
+measured again, and so on; fine-tuning follows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ecc.channels import Channels, widths_of
+from ecc.energy import EnergyModel
+from ecc.measuring.interface import Buildable
+from ecc.platforms import Platform
+
+Widths = NDArray[np.int64]
+ACCEPTED, AIMED = 2.0, 3.0  # standard errors of the measured mean below the budget
+
+
+@dataclass
+class Open:
+    """A masked network with its budget; `measured_j` has the measured mean of every round.
+
+    `closed`: whether the last mean is inside the budget by two of its standard errors; None where
+    the platform cannot measure these widths.
+    """
+
+    model: nn.Module
+    keep: list[Tensor]
+    budget_j: float
+    measured_j: list[float]
+    closed: bool | None = False
+
+    @property
+    def widths(self) -> Widths:
+        return widths_of(self.keep)
+
+
+def close(
+    platform: Platform,
+    network: Buildable,
+    channels: Channels,
+    energy: EnergyModel,
+    networks: Sequence[tuple[nn.Module, float]],
+    *,
+    smallest: Widths,
+    rounds: int,
+    repeats: int,
+    seed: int,
+    journal: Path | None = None,
+) -> list[Open]:
+    """Measures masked networks (model, budget in joules), and masks on those that are over.
+
+    At most `rounds` times, each a campaign of the platform that measures what is open `repeats`
+    times. Models are masked in place; no group falls below `smallest` (groups,).
+    """
+    found = [Open(model, channels.kept(model), budget, []) for model, budget in networks]
+    for number in range(rounds + 1):
+        left = [each for each in found if each.closed is False]
+        if not left:
+            break
+        widths = np.array([each.widths for each in left])
+        for each, known in zip(left, platform.known(network.structure, widths), strict=True):
+            if not known:
+                each.closed = None
+        left = [each for each in left if each.closed is False]
+        if not left:
+            break
+        rows = np.repeat([each.widths for each in left], repeats, axis=0)
+        samples = platform.measure(
+            network, rows, seed=seed + number, journal=journal and journal / f"round-{number}"
+        ).reshape(-1, repeats)
+        for each, values in zip(left, samples, strict=True):
+            mean = float(values.mean())
+            error = float(values.std(ddof=1)) / repeats**0.5 if repeats > 1 else 0.0
+            each.measured_j.append(mean)
+            each.closed = mean + ACCEPTED * error <= each.budget_j
+            if not each.closed and number < rounds:
+                aim = (each.budget_j - AIMED * error) / mean
+                keep = narrowed(
+                    channels, each.model, each.keep, energy, aim * _joules(energy, each), smallest
+                )
+                each.keep = keep
+                channels.mask(each.model, keep)
+    return found
+
+
+def narrowed(
+    channels: Channels,
+    model: nn.Module,
+    keep: Sequence[Tensor],
+    energy: EnergyModel,
+    target_j: float,
+    smallest: Widths,
+) -> list[Tensor]:
+    """The channels kept, fewer by those that are worth least, until the model says `target_j`.
+
+    Worth: the share of its group's squared norm that a channel has, for every joule that it saves.
+    Where all groups are at their smallest widths, the energy stays above the target.
+    """
+    kept = [each.clone() for each in keep]
+    shares = [
+        (norms.square() / norms.square().sum()).where(each, norms.new_tensor(float("inf")))
+        for norms, each in zip(channels.norms(model), kept, strict=True)
+    ]
+    while (joules := float(energy.energy(widths_of(kept)))) > target_j:
+        widths = widths_of(kept)
+        free = np.flatnonzero(widths > smallest)
+        if not free.size:
+            break
+        fewer = widths - np.eye(len(widths), dtype=np.int64)[free]
+        saved = joules - energy.energy(fewer)
+        least = np.array([float(shares[group].min()) for group in free])
+        # A group that saves nothing by the model is no use, whatever its channels are worth.
+        price = np.where(saved > 0, least / np.where(saved > 0, saved, 1), np.inf)
+        if np.isinf(price.min()):
+            break
+        group = int(free[price.argmin()])
+        channel = int(shares[group].argmin())
+        kept[group][channel] = False
+        shares[group][channel] = float("inf")
+    return kept
+
+
+def _joules(energy: EnergyModel, network: Open) -> float:
+    return float(energy.energy(network.widths))

@@ -1,0 +1,121 @@
+"""Budgets that hold by measurement: narrowed step by step, no further than needed, and said so."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from ecc.channels import widths_of
+from ecc.closing import close, narrowed
+from ecc.platforms import Deployed
+
+
+@dataclass
+class Device:
+    """Measures what an energy model says times `factor`; knows widths as `known` says."""
+
+    energy: object
+    factor: float
+    noise: float = 0.0
+    known_widths: bool = True
+    asked: int = 0
+
+    def known(self, structure, widths):
+        return np.full(len(widths), self.known_widths)
+
+    def measure(self, network, widths, *, seed, first=0, journal=None):
+        self.asked += 1
+        draws = np.random.default_rng(seed).standard_normal(len(widths))
+        return self.factor * self.energy.energy(widths) * (1 + self.noise * draws)
+
+
+@pytest.fixture
+def problem(tiny_problem):
+    return tiny_problem(0.6)
+
+
+def run(problem, device, *, budgets=(0.6,), rounds=4, repeats=9):
+    channels = problem.channels
+    dense_j = problem.joules(problem.full_widths)
+    networks = []
+    for share in budgets:
+        model = problem.student()
+        channels.mask(model, channels.keep_largest(model, [6, 9, 7]))
+        networks.append((model, share * dense_j))
+    return close(
+        device,
+        Deployed(channels.structure),
+        channels,
+        problem.energy,
+        networks,
+        smallest=problem.smallest,
+        rounds=rounds,
+        repeats=repeats,
+        seed=3,
+    )
+
+
+def test_a_network_inside_its_budget_is_left_as_it_is(problem):
+    device = Device(problem.energy, 1.0)
+    (found,) = run(problem, device, budgets=[0.9])
+    assert found.closed
+    assert found.widths.tolist() == [6, 9, 7]
+    assert (len(found.measured_j), device.asked) == (1, 1)
+
+
+@pytest.mark.parametrize("factor", [1.02, 1.1, 1.5])
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_what_measures_more_is_narrowed_until_it_is_inside(problem, factor, noise):
+    (found,) = run(problem, Device(problem.energy, factor, noise), budgets=[0.45])
+    assert found.closed
+    assert found.measured_j[0] > found.budget_j >= found.measured_j[-1]
+    assert (found.widths >= problem.smallest).all()
+    # Masked as it says.
+    assert problem.channels.count(found.model).tolist() == found.widths.tolist()
+    # With one channel more in any group it would have been over, or within the errors aimed at.
+    for group in np.flatnonzero(found.widths < [6, 9, 7]):
+        wider = found.widths.copy()
+        wider[group] += 1
+        assert factor * problem.joules(wider) > found.budget_j * (1 - 4 * noise / 3 - 1e-9)
+
+
+def test_networks_are_measured_together_and_only_while_they_are_open(problem):
+    device = Device(problem.energy, 1.1)
+    found = run(problem, device, budgets=[0.9, 0.45, 0.4])
+    assert [each.closed for each in found] == [True, True, True]
+    assert [len(each.measured_j) for each in found] == [1, 2, 2]
+    assert device.asked == 2
+
+
+def test_a_device_that_cannot_be_satisfied_is_said(problem):
+    (found,) = run(problem, Device(problem.energy, 100.0), rounds=2)
+    assert found.closed is False
+    assert found.widths.tolist() == problem.smallest.tolist()
+    assert len(found.measured_j) == 3
+
+
+def test_widths_that_cannot_be_measured_are_neither_inside_nor_outside(problem):
+    device = Device(problem.energy, 1.1, known_widths=False)
+    (found,) = run(problem, device)
+    assert found.closed is None
+    assert (found.measured_j, device.asked) == ([], 0)
+
+
+def test_the_least_norm_of_a_group_goes_first(problem):
+    channels, model = problem.channels, problem.student()
+    keep = channels.keep_largest(model, problem.full_widths)
+    target = 0.8 * problem.joules(problem.full_widths)
+    kept = narrowed(channels, model, keep, problem.energy, target, problem.smallest)
+    assert problem.joules(widths_of(kept)) <= target
+    for norms, mask in zip(channels.norms(model), kept, strict=True):
+        if not mask.all():
+            assert norms[~mask].max() <= norms[mask].min()
+    assert all(mask.all() for mask in keep)  # what was given is as it was
+
+
+def test_choices_are_kept_as_numbers_of_channels(problem):
+    channels = problem.channels
+    keep = channels.keep_largest(problem.student(), [3, 5, 2])
+    numbers = [each.nonzero().flatten().tolist() for each in keep]
+    assert all(map(torch.equal, keep, channels.keeping(numbers)))
