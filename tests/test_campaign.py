@@ -619,10 +619,48 @@ def test_sensor_that_repeats_itself_is_refused(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(campaign.window, "measure", stuck)
-        with pytest.raises(SensorError, match=r"repeats itself: 3 windows.*power_w 123\.0"):
+        with pytest.raises(SensorError, match=r"repeats itself: 3 windows.*power_w 123,"):
             run(Watched(), widths, tmp_path)
-    assert len(windows_in(tmp_path)) == 6
+    assert len(windows_in(tmp_path)) == 5  # the sensor may have stopped in the midst of the 6th
     frame = run(Watched(seed=1), widths, tmp_path)
+    np.testing.assert_allclose(frame["energy_j"] / truth(widths), 1, atol=0.05)
+
+
+class FrozenPower:
+    """A sensor of power whose register holds 200 W from a moment on, integrated as they are."""
+
+    stepped, settle_s = False, 0.0
+
+    def __init__(self, made, frozen_s):
+        self.made, self.frozen_s, self.total, self.last = made, frozen_s, 0.0, None
+
+    def __getattr__(self, name):
+        return getattr(self.made.meter, name)
+
+    def read(self):
+        truth = self.made.meter.read()
+        step_j = truth.total - self.last.total if self.last else 0.0
+        if self.last and truth.seconds > self.frozen_s:
+            step_j = 200.0 * (truth.seconds - self.last.seconds)
+        self.last, self.total = truth, self.total + step_j
+        return replace(truth, total=self.total)
+
+
+@pytest.mark.parametrize("frozen_s", [0.0, 1.7])
+def test_power_that_froze_is_refused_with_the_window_in_which_it_did(tmp_path, frozen_s):
+    widths = draw(12)
+
+    def opened(frozen_s=frozen_s):
+        made = rig(replace(QUIET, sensor="power"), COST, 0)
+        return replace(made, meter=FrozenPower(made, frozen_s))
+
+    with pytest.raises(SensorError, match="repeats itself: 3 windows"):
+        run(opened, widths, tmp_path)
+    kept = windows_in(tmp_path)
+    assert kept.empty == (frozen_s == 0.0)
+    if not kept.empty:
+        assert (kept["power_w"] != pytest.approx(200.0, rel=0.01)).all()
+    frame = run(lambda: opened(np.inf), widths, tmp_path)
     np.testing.assert_allclose(frame["energy_j"] / truth(widths), 1, atol=0.05)
 
 

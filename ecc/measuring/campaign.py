@@ -41,7 +41,8 @@ from ecc.measuring.journal import (
 PROVENANCE = "campaign.json"
 DISAGREES = 0.05  # the counter and instant power
 JUMPS = 0.3  # of the reference, from one of its windows to the next
-REPEATS_ITSELF = 3  # windows in a row of exactly the same power or energy
+REPEATS_ITSELF = 3  # windows in a row of the same power or energy
+ROUNDING = 1e-9  # relative: what is left of one power that was summed, and divided by its time
 SAME = ("metric", "sensor", "device")  # in all segments of a campaign
 SAME_RUNNER = ("precision", "graphs", "channels_last", "threads")
 COOL_S = 10.0  # idle, before a window in which the device throttled is measured again
@@ -399,6 +400,7 @@ class _Segment:
                     "or its power limit"
                 )
             elif step.kind == "reference" and abs(change) > JUMPS:
+                self._refuse_stuck(self._row(step, taken, attempt, "", started_s))
                 reason = (
                     f"the reference network takes {change:+.0%} of what it took before: end what "
                     "else runs on the device, and set its clocks as they were; where it was that "
@@ -436,19 +438,23 @@ class _Segment:
         return {name: values[name] for name in columns(metric, len(step.widths))}
 
     def _refuse_stuck(self, values: Mapping[str, Any]) -> None:
-        """Takes the windows back that no sensor tells of different networks, if there are such."""
+        """Takes the windows back that no sensor tells of different networks, if there are such.
+
+        With them goes the one before, in the midst of which the sensor may have stopped.
+        """
         last = [*self.tail, values]
         self.tail = last[1 - REPEATS_ITSELF :]
         networks = {tuple(taken[name] for name in self.widths) for taken in last}
         if len(last) < REPEATS_ITSELF or len(networks) == 1:
             return
         for name in (f"raw_{self.meter.metric}", "power_w"):
-            if all(taken[name] == values[name] for taken in last):
-                other = np.flatnonzero(self.journal.read()[name] != values[name])
-                self.journal.withdraw(self.windows - 1 - int(max(other, default=-1)))
+            if all(math.isclose(taken[name], values[name], rel_tol=ROUNDING) for taken in last):
+                told = self.journal.read()[name].to_numpy(dtype=np.float64)
+                other = np.flatnonzero(~np.isclose(told, values[name], rtol=ROUNDING, atol=0))
+                self.journal.withdraw(self.windows - max(0, int(max(other, default=-1))))
                 raise SensorError(
                     f"{self.meter.name} repeats itself: {REPEATS_ITSELF} windows in a row have "
-                    f"{name} {values[name]!r}, and are not kept; see whether it has stopped"
+                    f"{name} {values[name]:.6g}, and are not kept; see whether it has stopped"
                 )
 
 
