@@ -609,6 +609,25 @@ def test_reference_that_jumps_is_measured_again_and_refused_at_last(tmp_path, mo
         assert (windows["throttled"] == "").all()
 
 
+def test_windows_before_a_refused_reference_are_measured_again(tmp_path, monkeypatch):
+    """The clocks change in the midst of the samples between two references."""
+    widths, measure, count = draw(12), campaign.window.measure, Counter()
+
+    def slower(*arguments, **options):
+        count["windows"] += 1
+        window = measure(*arguments, **options)
+        doubled = replace(window, raw_energy_j=2 * window.raw_energy_j)
+        return doubled if count["windows"] > 7 else window
+
+    with monkeypatch.context() as patched:
+        patched.setattr(campaign.window, "measure", slower)
+        with pytest.raises(SensorError, match="reference network takes"):
+            run(Watched(), widths, tmp_path)
+    assert windows_in(tmp_path)["kind"].iloc[-1] == "reference"
+    frame = run(Watched(seed=1), widths, tmp_path)
+    np.testing.assert_allclose(frame["energy_j"] / truth(widths), 1, atol=0.05)
+
+
 def test_sensor_that_repeats_itself_is_refused(tmp_path, monkeypatch):
     widths, measure, count = draw(12), campaign.window.measure, Counter()
 
@@ -646,15 +665,22 @@ class FrozenPower:
         return replace(truth, total=self.total)
 
 
-@pytest.mark.parametrize("frozen_s", [0.0, 1.7])
-def test_power_that_froze_is_refused_with_the_window_in_which_it_did(tmp_path, frozen_s):
+@pytest.mark.parametrize(
+    ("frozen_s", "says"),
+    [
+        (0.0, "repeats itself: 3 windows"),
+        (1.2, "reference network takes"),  # in the last sample before a reference
+        (1.7, "repeats itself: 3 windows"),
+    ],
+)
+def test_power_that_froze_is_refused_with_the_window_in_which_it_did(tmp_path, frozen_s, says):
     widths = draw(12)
 
     def opened(frozen_s=frozen_s):
         made = rig(replace(QUIET, sensor="power"), COST, 0)
         return replace(made, meter=FrozenPower(made, frozen_s))
 
-    with pytest.raises(SensorError, match="repeats itself: 3 windows"):
+    with pytest.raises(SensorError, match=says):
         run(opened, widths, tmp_path)
     kept = windows_in(tmp_path)
     assert kept.empty == (frozen_s == 0.0)

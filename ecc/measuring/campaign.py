@@ -409,7 +409,22 @@ class _Segment:
             else:
                 return self._row(step, taken, attempt, "+".join(threw), started_s)
             logger.warning("window %d, attempt %d: %s", self.windows, attempt, reason)
+        if step.kind == "reference" and not throttled:
+            self._withdraw_unproven()
         raise SensorError(f"{reason} ({self.settings.attempts} windows tried)")
+
+    def _withdraw_unproven(self) -> None:
+        """Takes the windows back that lie between a reference that was kept and one that was not.
+
+        What changed did so at any moment between them, and nothing corrects it.
+        """
+        windows = self.journal.read()
+        proven = (windows["kind"] == "reference") | (windows["segment"] != self.number)
+        count = len(windows) - 1 - int(max(np.flatnonzero(proven), default=-1))
+        if count:
+            self.journal.withdraw(count)
+            self.windows -= count
+            logger.warning("the %d windows since the last reference are not kept", count)
 
     def _row(
         self, step: _Step, taken: window.Window, attempts: int, throttled: str, started_s: float
