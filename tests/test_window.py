@@ -279,6 +279,29 @@ def test_a_step_above_the_others_is_a_jump_though_the_device_could():
     ).power_w == pytest.approx(100.0, rel=0.005)
 
 
+def test_a_step_above_the_limit_and_the_others_is_a_jump():
+    """120 J more in one step: below twice the limit, and below ten times the others."""
+
+    def total(now):
+        return math.floor(now / 0.1) * 15.0 + (120.0 if now > 0.72 else 0.0)
+
+    with pytest.raises(SensorError, match="above the 1050 W"):
+        scripted(total, stepped=True, period_s=0.1, limit_w=1050.0)
+
+
+@pytest.mark.parametrize("died_s", [0.31, 0.5, 0.8])
+def test_power_that_is_zero_from_the_midst_of_a_window_on_is_no_window(died_s):
+    with pytest.raises(SensorError, match=r"repeated one reading for .* under load"):
+        scripted(lambda now: 100.0 * min(now, died_s))
+
+
+def test_power_that_is_zero_for_a_reading_is_a_window():
+    def total(now):
+        return 100.0 * (min(now, 0.6) + max(0.0, now - 0.604))
+
+    assert scripted(total).power_w == pytest.approx(100.0, rel=0.01)
+
+
 def test_a_window_is_throttled_where_its_begin_or_end_is():
     for hot, throttled in ((((0.3, 0.5),), True), (((0.9, 1.2),), True), ((), False)):
         taken = scripted(lambda now: 100.0 * now, hot=hot)

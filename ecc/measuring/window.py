@@ -23,6 +23,9 @@ from ecc.measuring.interface import (
 )
 
 JUMP = 10.0  # a step is impossible where it is this many times the others of its window
+# Above the limit of the device so many times the others are: a late edge can double a step.
+JUMP_ABOVE_LIMIT = 3.0
+STILL_S = 0.15  # under load no sum of powers rests for so long, and no counter that moves always
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,8 @@ class _Watch:
             if loaded:
                 raise self._still(seconds)
             return
+        if loaded and not self.meter.stepped and (still_s := _longest_still(edges)) > STILL_S:
+            raise self._still(still_s)
         moves: list[tuple[float, float]] = []  # joules, seconds
         last = begin
         # Readings of a meter that moves at any time are too near to each other to tell of power.
@@ -258,6 +263,8 @@ class _Watch:
         mean_w = (end.total - begin.total) / seconds
         # A late edge can double the power of a step that was counted as one period.
         impossible = mean_w > limit_w or watts > 2 * limit_w
+        if loaded and others and watts > limit_w:
+            impossible |= watts > JUMP_ABOVE_LIMIT * median(others)
         # What else a computer does may come and go while nothing of ours runs.
         jumped = loaded and bool(others) and watts > JUMP * median(others)
         if self.meter.metric == "energy_j" and (impossible or jumped):
@@ -282,6 +289,16 @@ class _Watch:
             f"{name} repeated one reading for {seconds:.2f} s under load: it does not measure this "
             "device, or has stopped"
         )
+
+
+def _longest_still(readings: list[Reading]) -> float:
+    """The longest time in which the total stayed the same, in seconds."""
+    since, longest_s = readings[0], 0.0
+    for reading in readings[1:]:
+        if reading.total != since.total:
+            since = reading
+        longest_s = max(longest_s, reading.seconds - since.seconds)
+    return longest_s
 
 
 def _worst(one: Status, other: Status) -> Status:
