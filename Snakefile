@@ -43,3 +43,4 @@ rule all:
         rules.figures.output,
         rules.measurements.output,
         rules.timings.output,
+        rules.method_figures.output if LIMITED else [],

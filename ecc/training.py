@@ -236,7 +236,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 def load_weights(path: Path, model: nn.Module) -> nn.Module:
     """Fills `model` from safetensors; raises UserError for a broken file or another network."""
-    tensors, _ = _read(path)
+    tensors, _ = read_tensors(path)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -273,7 +273,7 @@ class _Run:
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, draft, metadata)
 
     def restore(self, path: Path) -> None:
-        tensors, metadata = _read(path)
+        tensors, metadata = read_tensors(path)
         if metadata.get("fingerprint") != self.fingerprint:
             logger.warning("%s belongs to other settings: training starts anew", path)
             return
@@ -347,7 +347,8 @@ def _fingerprint(
     return given.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; raises UserError where it is none."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118

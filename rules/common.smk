@@ -58,6 +58,9 @@ MEASUREMENTS = [
     )
     if there
 ]
+LIMITED = any(
+    budget.get("limits") for entry in config["experiments"] for budget in entry["budgets"]
+)
 CATEGORIES = {
     "error_history": "Energy models",
     "hidden_layers": "Energy models",

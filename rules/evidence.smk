@@ -29,6 +29,12 @@ rule tables:
             category="Accuracy at budget",
             labels={"what": "budgets closed by measurement", "type": "table"},
         ),
+        limits=report(
+            "<results>/tables/limits.csv",
+            caption="../docs/report/limits.rst",
+            category="Accuracy at budget",
+            labels={"what": "limits beside energy budgets", "type": "table"},
+        ),
         widths=report(
             "<results>/tables/widths.csv",
             caption="../docs/report/widths.rst",
@@ -99,6 +105,36 @@ rule figures:
         numbers=FIGURES,
     script:
         "../workflow_scripts/figures.py"
+
+
+if LIMITED:
+
+    rule method_figures:
+        input:
+            library=library("method_figures"),
+            limits="<results>/tables/limits.csv",
+        output:
+            limits_png=report(
+                "<results>/figures/limits.png",
+                caption="../docs/report/limits.rst",
+                category="Accuracy at budget",
+                labels={"what": "several budgets at once", "type": "figure"},
+            ),
+            limits_pdf="<results>/figures/limits.pdf",
+        log:
+            "<logs>/method_figures/all.log",
+        benchmark:
+            "<benchmarks>/method_figures/all.tsv"
+        conda:
+            "../envs/figures.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime="1h",
+        params:
+            titles=TITLES,
+        script:
+            "../workflow_scripts/method_figures.py"
 
 
 rule timings:

@@ -18,7 +18,7 @@ from ecc.evidence.tables import comparison
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "results/*.md", "resources/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "results/*.md", "resources/*.md")
     for path in ROOT.glob(pattern)
 )
 README = (ROOT / "README.md").read_text()

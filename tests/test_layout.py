@@ -14,7 +14,7 @@ from ecc import data, energy, methods, networks, platforms, training
 from ecc.measuring import interface
 from ecc.measuring.simulated import Simulation
 from ecc.measuring.torch_runner import RunSettings
-from ecc.methods import ecc, netadapt
+from ecc.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "configs/schema.yaml").read_text())
@@ -97,8 +97,7 @@ def test_schema_has_the_settings_of_a_dataset(kind):
     [
         ("stage", training.TrainingSettings, set()),
         ("phase", training.TrainingSettings, {"loss"}),
-        ("ecc", ecc.Settings, {"method", "energy_model"}),
-        ("netadapt", netadapt.Settings, {"method", "energy_model"}),
+        *((name, module.Settings, {"method", "energy_model"}) for name, module in METHODS.items()),
     ],
 )
 def test_schema_has_the_settings_of_the_library(definition, settings, more):

@@ -88,7 +88,7 @@ def compress_run(
         metrics,
         {
             **units.to_file(energies, metric),
-            "limits": {
+            "limited": {
                 limit.name: {
                     "limit": limit.budget,
                     "modelled": float(limit.model.energy(compressed.widths)),

@@ -111,7 +111,7 @@ def finetune_run(
             "dense_accuracy": setting.dense_accuracy,
             "accuracy_before_finetuning": before,
             "accuracy": accuracy,
-            "limits": so_far["limits"],
+            "limited": so_far["limited"],
             "closing": closed or None,
             "iterations": so_far["iterations"] + len(frame),
             "effort": {**so_far["effort"], "finetuning_images": images},

@@ -20,6 +20,7 @@ def tables(
         "accuracy_at_budget": accuracies,
         "comparison": evidence.comparison(accuracies),
         "closing": evidence.closing(metrics),
+        "limits": evidence.limits(metrics),
         "widths": evidence.widths(metrics),
         "energy_model_errors": evidence.energy_model_errors(errors),
         "energy_model_history": evidence.energy_model_history(history),

@@ -7,6 +7,8 @@ NAMES = {
     "amc": "AMC",
     "eap": "EAP",
     "lcp": "LcP",
+    "knapsack": "knapsack",
+    "netadapt_table": "NetAdapt, table",
     "alexnet": "AlexNet",
     "mobilenet": "MobileNet",
     "erfnet": "ERFNet",

@@ -52,6 +52,10 @@ EQUAL_TERMS = [
     *("experiment", "platform", "method", "runs", "iterations", "images_seen", "evaluations"),
     *("images_evaluated", "seconds", "peak_memory_mb", "accuracy", "hardware"),
 ]
+LIMITS = [
+    *("experiment", "platform", "method", "budget_fraction", "limits", "seed", "budget_j"),
+    *("modelled_energy_j", "limited", "limit", "modelled", "accuracy"),
+]
 TIMINGS = ["what", "seconds", "peak_memory_mb", "hardware"]
 STAGES = {
     "before_finetuning": "accuracy_before_finetuning",
@@ -124,6 +128,21 @@ def closing(metrics: Paths) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[*CLOSING, "metric"])
     keys = [column for column in RUN if column in CLOSING]
     return to_table(_tidy(frame, [*CLOSING, "metric"], keys))
+
+
+def limits(metrics: Paths) -> pd.DataFrame:
+    """One row for every limit of a run: what is `limited` (a platform or a count), the `limit`, and
+    what the slim network has by the model, in seconds, joules, bytes, or as a count.
+    """
+    rows = [
+        {**run, **_json(path.with_name("energy.json"), ["modelled_energy_j"]), **found}
+        | {"limited": name}
+        for path, run in _runs_by_path(metrics).items()
+        for name, found in run.get("limited", {}).items()
+    ]
+    frame = pd.DataFrame(rows, columns=[*LIMITS, "metric"])
+    keys = [*(column for column in RUN if column in LIMITS), "limited"]
+    return to_table(_tidy(frame, [*LIMITS, "metric"], keys))
 
 
 def equal_terms(metrics: Paths) -> pd.DataFrame:

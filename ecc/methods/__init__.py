@@ -10,13 +10,17 @@ from types import ModuleType
 from typing import Any
 
 from ecc.errors import UserError
-from ecc.methods import ecc, netadapt, uniform
+from ecc.methods import amc, eap, ecc, knapsack, lcp, netadapt, uniform
 from ecc.methods.problem import Compressed, Limit, Problem
 
 # A method's module has its `Settings` and `compress(problem, settings)`. One that handles limits
 # itself sets SEVERAL_BUDGETS; the others are given the budget that binds as the only one.
 METHODS: dict[str, ModuleType] = {
+    "amc": amc,
+    "eap": eap,
     "ecc": ecc,
+    "knapsack": knapsack,
+    "lcp": lcp,
     "netadapt": netadapt,
     "uniform": uniform,
 }

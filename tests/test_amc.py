@@ -1,0 +1,195 @@
+"""AMC: a wall that no episode passes, least squares that is one, a search that resumes."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+
+from ecc.energy import BilinearGraph
+from ecc.energy.bilinear import graph_features
+from ecc.methods import compress
+from ecc.methods.amc import CHECKPOINT_EVERY, Features, Wall
+from ecc.methods.ddpg import BATCH, Agent
+from ecc.methods.problem import Problem
+from ecc.methods.reconstruction import Reconstruction, least_squares
+from ecc.methods.recording import Recorder
+from ecc.networks import Network
+
+FAST = {"warm_up": 5, "batches": 1, "positions": 4}
+STRUCTURES = {
+    name: Network(name, 10, multiplier=0.25, size=(64, 128)).structure
+    for name in ("mobilenet", "alexnet", "erfnet")
+}
+
+
+@dataclass(frozen=True)
+class Traced:
+    structure: object
+
+
+def spent(structure, coefficients, share, smallest=0.0):
+    """A problem that is only asked for energies."""
+    energy = BilinearGraph(structure, np.asarray(coefficients))
+    full = structure.full_widths
+    bounds = np.maximum(np.ceil(smallest * full), 1).astype(np.int64)
+    low, high = float(energy.energy(bounds)), float(energy.energy(full))
+    nothing = dict.fromkeys(["dense", "train", "holdout", "training"])
+    budget_j = low + share * (high - low)
+    return Problem(
+        **nothing, channels=Traced(structure), energy=energy, budget_j=budget_j, lower_bounds=bounds
+    )
+
+
+def walk(wall, shares):
+    decided = []
+    for share in shares:
+        decided.append(wall.width(decided, share))
+    return np.array(decided)
+
+
+@given(
+    st.sampled_from(sorted(STRUCTURES)),
+    st.integers(0, 10**6),
+    st.floats(0, 1),
+    st.sampled_from([0.0, 0.1, 0.2, 0.6]),
+    st.sampled_from([1, 4, 8]),
+)
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_no_episode_exceeds_the_budget(name, seed, share, ratio, multiple):
+    structure, stream = STRUCTURES[name], np.random.default_rng(seed)
+    coefficients = stream.exponential(size=1 + len(graph_features(structure).names))
+    problem = spent(structure, coefficients, share, smallest=stream.choice([0.0, 0.2]))
+    wall = Wall(problem, ratio, multiple)
+    for _ in range(3):
+        widths = walk(wall, stream.random(len(structure.groups)))
+        assert problem.joules(widths) <= problem.budget_j
+        assert (widths >= problem.smallest).all()
+        assert (widths <= problem.full_widths).all()
+
+
+def test_a_hundred_thousand_random_episodes_stay_inside():
+    """On MobileNet's first groups, whose widths are few enough to be tabulated."""
+    structure = Network("mobilenet", 10, multiplier=0.03125, size=(32, 32)).structure
+    stream = np.random.default_rng(0)
+    coefficients = stream.exponential(size=1 + len(graph_features(structure).names))
+    problem = spent(structure, coefficients, 0.3)
+    wall = Wall(problem, 0.2, 1)
+    allowed = {}
+
+    def width(decided, share):
+        # One question for all shares: the width at share 1 is the wall itself.
+        key = tuple(decided)
+        if key not in allowed:
+            allowed[key] = wall.width(decided, 1.0)
+        full, least = structure.full_widths[len(decided)], wall.least[len(decided)]
+        return int(min(max(round(share * full), least), allowed[key]))
+
+    episodes = np.zeros((100_000, len(structure.groups)), dtype=np.int64)
+    for row, shares in enumerate(stream.random(episodes.shape)):
+        decided = []
+        for share in shares:
+            decided.append(width(decided, share))
+        episodes[row] = decided
+        if row < 300:
+            assert np.array_equal(walk(wall, shares), episodes[row])
+    assert problem.energy.energy(episodes).max() <= problem.budget_j
+
+
+def test_the_wall_is_the_closed_form_where_energy_is_affine():
+    structure = STRUCTURES["mobilenet"]
+    stream = np.random.default_rng(1)
+    problem = spent(
+        structure, stream.exponential(size=1 + len(graph_features(structure).names)), 0.3
+    )
+    wall, decided = Wall(problem, 0.2, 1), []
+    for group, full in enumerate(problem.full_widths):
+        ends = np.tile(wall.least, (2, 1))
+        ends[:, :group] = decided
+        ends[:, group] = 0, 1
+        offset, one = problem.energy.energy(ends)
+        closed = int(np.floor((problem.budget_j - offset) / (one - offset) + 1e-9))
+        assert wall.width(decided, 1.0) == min(max(closed, wall.least[group]), full)
+        decided.append(wall.width(decided, stream.random()))
+
+
+def test_a_minimum_that_the_budget_has_no_room_for_gives_way():
+    problem = spent(
+        STRUCTURES["alexnet"],
+        np.ones(9)[: 1 + len(graph_features(STRUCTURES["alexnet"]).names)],
+        0.01,
+    )
+    assert np.array_equal(Wall(problem, 0.5, 1).least, problem.smallest)
+
+
+def test_states_are_fractions(tiny_problem):
+    problem = tiny_problem(0.5)
+    features = Features(problem)
+    for decided in ([], [3], [3, 5]):
+        state = features.of(decided, 0.5, problem.smallest)
+        assert state.shape == (Features.SIZE,)
+        assert ((state >= 0) & (state <= 1)).all()
+
+
+def test_agent_learns_which_action_is_rewarded():
+    agent, stream = Agent(3, 1000, seed=0), np.random.default_rng(0)
+    states = torch.zeros(1, 3)
+    for _ in range(4 * BATCH):
+        action = torch.rand(1, generator=torch.Generator().manual_seed(len(agent.memory)))
+        agent.memory.add(states, action, -float((action - 0.8) ** 2))
+    for _ in range(1500):
+        agent.update(stream)
+    assert agent.act(np.zeros(3)) == pytest.approx(0.8, abs=0.12)
+
+
+def test_least_squares_is_that_of_numpy():
+    stream = np.random.default_rng(0)
+    inputs, outputs = stream.normal(size=(500, 12)), stream.normal(size=(500, 5))
+    exact = np.linalg.lstsq(inputs, outputs, rcond=None)[0]
+    found = least_squares(inputs.T @ inputs, inputs.T @ outputs, np.zeros((12, 5)))
+    assert found == pytest.approx(exact, abs=5e-3)
+
+
+def test_refitted_layers_are_nearer_to_the_dense_network(tiny_problem):
+    problem = tiny_problem(0.5)
+    dense, model = problem.student().eval(), problem.student().eval()
+    stream = problem.train.batches(50, 0)
+    images = [next(stream)[0] for _ in range(6)]
+    recorder = Recorder(images, 4, seed=0)
+    reconstruction = Reconstruction(problem.channels, dense, recorder)
+    keep = problem.channels.keep_largest(model, [5, 8, 7])
+    problem.channels.mask(model, keep)
+    for name, (_, _, gram, projected) in reconstruction.systems.items():
+        before = model.get_parameter(f"{name}.weight").detach().flatten(1).double().numpy().T.copy()
+        reconstruction.refit(model, keep)
+        after = model.get_parameter(f"{name}.weight").detach().flatten(1).double().numpy().T
+        # ||Y - X W||^2 less the constant ||Y||^2.
+        errors = [np.trace(w.T @ gram @ w) - 2 * np.trace(w.T @ projected) for w in (before, after)]
+        assert errors[1] <= errors[0] + 1e-6 * abs(errors[0])
+    assert problem.channels.count(model).tolist() == [5, 8, 7]
+
+
+def test_a_killed_search_ends_as_an_uninterrupted_one(tiny_problem, tmp_path, monkeypatch):
+    settings = {**FAST, "episodes": 2 * CHECKPOINT_EVERY + 6}
+    whole = compress("amc", tiny_problem(0.5), settings)
+    problem = replace(tiny_problem(0.5), checkpoint=tmp_path / "checkpoint.safetensors")
+    from ecc.methods import amc
+
+    walked = amc._Search.episode
+
+    def dies(search, number):
+        if number == CHECKPOINT_EVERY + 3:
+            raise KeyboardInterrupt
+        walked(search, number)
+
+    monkeypatch.setattr(amc._Search, "episode", dies)
+    with pytest.raises(KeyboardInterrupt):
+        compress("amc", problem, settings)
+    monkeypatch.undo()
+    resumed = compress("amc", problem, settings)
+    assert resumed.history.equals(whole.history)
+    assert np.array_equal(resumed.widths, whole.widths)
+    assert resumed.effort.evaluations == whole.effort.evaluations
+    other = compress("amc", replace(problem, seed=1), settings)  # a stranger's is not used
+    assert not other.history.equals(whole.history)
