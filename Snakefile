@@ -43,4 +43,4 @@ rule all:
         rules.figures.output,
         rules.measurements.output,
         rules.timings.output,
-        rules.method_figures.output if LIMITED else [],
+        rules.method_figures.output if METHOD_FIGURES else [],

@@ -58,9 +58,19 @@ MEASUREMENTS = [
     )
     if there
 ]
+# Figures that only some runs have: of limits beside budgets, and of what an agent learns.
 LIMITED = any(
     budget.get("limits") for entry in config["experiments"] for budget in entry["budgets"]
 )
+SEARCHED = any(
+    config["methods"][method]["method"] == "amc"
+    for entry in config["experiments"]
+    for method in entry["methods"]
+)
+METHOD_FIGURES = {
+    **({"limits": "several budgets at once"} if LIMITED else {}),
+    **({"learning": "what AMC's agent learns"} if SEARCHED else {}),
+}
 CATEGORIES = {
     "error_history": "Energy models",
     "hidden_layers": "Energy models",
@@ -247,8 +257,8 @@ def covered_runs(wildcards):
     ]
 
 
-def all_runs(path):
-    """`path` for every run of every experiment."""
+def all_runs(path, algorithm=None):
+    """`path` for every run of every experiment, or for those of one algorithm."""
     return [
         file
         for experiment, platform in PAIRS
@@ -256,7 +266,11 @@ def all_runs(path):
             path,
             experiment=experiment,
             platform=platform,
-            method=settings.experiment(config, experiment)["methods"],
+            method=[
+                method
+                for method in settings.experiment(config, experiment)["methods"]
+                if algorithm in (None, config["methods"][method]["method"])
+            ],
             budget=budgets(experiment, platform),
             seed=seeds(experiment),
         )

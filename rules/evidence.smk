@@ -107,20 +107,25 @@ rule figures:
         "../workflow_scripts/figures.py"
 
 
-if LIMITED:
+if METHOD_FIGURES:
 
     rule method_figures:
         input:
             library=library("method_figures"),
             limits="<results>/tables/limits.csv",
+            searches=all_runs(f"<results>/finetuned/{RUN}/metrics.json", "amc"),
+            histories=all_runs(f"<results>/compressed/{RUN}/history.csv", "amc"),
         output:
-            limits_png=report(
-                "<results>/figures/limits.png",
-                caption="../docs/report/limits.rst",
-                category="Accuracy at budget",
-                labels={"what": "several budgets at once", "type": "figure"},
-            ),
-            limits_pdf="<results>/figures/limits.pdf",
+            **{
+                f"{name}_png": report(
+                    f"<results>/figures/{name}.png",
+                    caption=f"../docs/report/{name}.rst",
+                    category="Accuracy at budget",
+                    labels={"what": what, "type": "figure"},
+                )
+                for name, what in METHOD_FIGURES.items()
+            },
+            **{f"{name}_pdf": f"<results>/figures/{name}.pdf" for name in METHOD_FIGURES},
         log:
             "<logs>/method_figures/all.log",
         benchmark:

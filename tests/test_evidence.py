@@ -402,7 +402,8 @@ def test_every_figure_and_table_has_a_caption():
     shown = {f"figure_{number:02}" for number in plan.FIGURES}
     functions = {"accuracy_at_budget", "widths", "comparison", "timings"}
     functions |= {"energy_model_errors", "energy_model_history", "energy_anchors"}
-    functions |= {"closing", "equal_terms", "repeatability", "drift", "staircase"}
+    functions |= {"closing", "equal_terms", "limits", "learning"}
+    functions |= {"repeatability", "drift", "staircase"}
     assert named == shown | functions | {"workflow"}
 
 

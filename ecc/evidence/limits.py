@@ -42,10 +42,12 @@ def limits(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
                     s=18,
                     edgecolors="black",
                     linewidths=0.4,
-                    label=names.name(method),
                     zorder=3,
                 )
-            one.set(xlabel=f"energy by the model ({unit})", ylabel=f"by the model ({other})")
+                shape = {"marker": mark["marker"], "color": "0.5", "linestyle": "none"}
+                one.plot([], [], label=names.name(method), **shape)
+            word = limited if limited in UNITS else "latency"
+            one.set(xlabel=f"energy by the model ({unit})", ylabel=f"{word} by the model ({other})")
             one.margins(0.08)
         figure.colorbar(dots, ax=axes, label="accuracy after fine-tuning", shrink=0.9)
         style.legend(figure, axes)

@@ -145,6 +145,18 @@ def limits(metrics: Paths) -> pd.DataFrame:
     return to_table(_tidy(frame, [*LIMITS, "metric"], keys))
 
 
+def searches(metrics: Paths) -> pd.DataFrame:
+    """The histories of the runs of a searching method, from finetuned metrics.json: one row an
+    episode, with the names of its run.
+    """
+    frames = []
+    for path, run in _runs_by_path(metrics).items():
+        parts = ["compressed" if part == "finetuned" else part for part in path.parts]
+        frame = _csv(Path(*parts).with_name("history.csv"), ["episode", "holdout_accuracy"])
+        frames.append(frame.assign(**{key: run[key] for key in RUN}))
+    return pd.concat(frames, ignore_index=True)
+
+
 def equal_terms(metrics: Paths) -> pd.DataFrame:
     """What each method used, and what it reached: means over budgets and seeds of a platform.
 

@@ -134,7 +134,7 @@ def _parent(
 ) -> Floats:
     """The best of a tournament."""
     drawn = stream.choice(len(alive), size=min(settings.tournament, len(alive)), replace=False)
-    return min((alive[index] for index in drawn), key=lambda found: found[0])[1]
+    return np.asarray(min((alive[index] for index in drawn), key=lambda found: found[0])[1])
 
 
 def _mutated(beta: Floats, settings: Settings, sigma: float, stream: np.random.Generator) -> Floats:
@@ -142,7 +142,7 @@ def _mutated(beta: Floats, settings: Settings, sigma: float, stream: np.random.G
     where = stream.choice(len(beta), size=count, replace=False)
     child: Floats = beta.copy()
     child[where] += sigma * stream.standard_normal(count)
-    return child
+    return np.asarray(child)
 
 
 def _fitness(

@@ -57,8 +57,8 @@ class Reconstruction:
             flat = weight.flatten(1).clone()
             chosen = entries.to(weight.device)
             start = flat[:, chosen].T.double().cpu().numpy()
-            part = gram[np.ix_(entries, entries)]
-            solved = least_squares(part, projected[entries.numpy()], start)
+            rows = entries.numpy()
+            solved = least_squares(gram[np.ix_(rows, rows)], projected[rows], start)
             flat[:, chosen] = torch.from_numpy(solved.T.copy()).to(weight)
             weight.copy_(flat.view_as(weight))
 
