@@ -4,7 +4,9 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from functools import reduce
 from inspect import signature
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,10 @@ def properties(schema, path=()):
 
 def resolve(entry):
     reference = entry.get("$ref")
-    return {**resolve(DEFINITIONS[reference.split("/")[-1]]), **entry} if reference else entry
+    if not reference:
+        return entry
+    target = reduce(getitem, reference.removeprefix("#/").split("/"), SCHEMA)
+    return {**resolve(target), **entry}
 
 
 def test_schema_describes_every_key_and_forbids_unknown_ones():

@@ -87,6 +87,8 @@ VARIANTS = {
     "ecc": ("ecc", {}),
     "ecc_fixed": ("ecc", {"pace": "fixed", "beta": 0.3}),
     "ecc_too_slow": ("ecc", {"pace": "fixed", "beta": 1e-4}),
+    "ecc_early": ("ecc_early", {}),
+    "ecc_early_fixed": ("ecc_early", {"pace": "fixed", "beta": 0.3}),
     "netadapt": ("netadapt", {"decay": 0.85}),
     "netadapt_original": (
         "netadapt",

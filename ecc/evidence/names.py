@@ -2,6 +2,7 @@
 
 NAMES = {
     "ecc": "ECC",
+    "ecc_early": "ECC, early",
     "netadapt": "NetAdapt",
     "uniform": "uniform width",
     "amc": "AMC",

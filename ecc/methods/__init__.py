@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ecc.errors import UserError
-from ecc.methods import amc, eap, ecc, knapsack, lcp, netadapt, uniform
+from ecc.methods import amc, eap, ecc, ecc_early, knapsack, lcp, netadapt, uniform
 from ecc.methods.problem import Compressed, Limit, Problem
 
 # A method's module has its `Settings` and `compress(problem, settings)`. One that handles limits
@@ -19,6 +19,7 @@ METHODS: dict[str, ModuleType] = {
     "amc": amc,
     "eap": eap,
     "ecc": ecc,
+    "ecc_early": ecc_early,
     "knapsack": knapsack,
     "lcp": lcp,
     "netadapt": netadapt,

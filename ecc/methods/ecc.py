@@ -14,6 +14,7 @@ own: E, B, rho2 and z are vectors (limits,), energy first.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +44,8 @@ class Settings:
     paper's gradient step with rate `beta` and the gradient's norm clipped at `clip`.
     """
 
+    method: ClassVar[str] = "ecc"
+
     rho1: float = 3.0
     rho2: float = 1.0
     pace: str = "automatic"
@@ -53,7 +56,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.pace not in PACES:
-            raise UserError(f"methods.ecc.pace '{self.pace}': known are {', '.join(PACES)}")
+            known = ", ".join(PACES)
+            raise UserError(f"methods.{self.method}.pace '{self.pace}': known are {known}")
 
 
 def compress(problem: Problem, settings: Settings) -> Compressed:
@@ -62,10 +66,13 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     If the given iterations do not suffice (at a fixed pace that is too slow), s is lowered at the
     end and the channels of smallest norm are dropped, so that the budget holds in any case.
     """
-    model = problem.student()
-    solver = Solver(problem, model, settings)
+    return run(problem, Solver(problem, problem.student(), settings))
+
+
+def run(problem: Problem, solver: "Solver") -> Compressed:
+    """All iterations of training, with the solver's update after each step."""
     history = train(
-        model,
+        solver.model,
         problem.train,
         problem.distillation(),
         problem.training,
@@ -75,7 +82,7 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
         description="ecc",
     )
     keep = solver.finish()
-    return Compressed(model, keep, history, problem.training.iterations)
+    return Compressed(solver.model, keep, history, problem.training.iterations)
 
 
 class Solver:
@@ -155,6 +162,11 @@ class Solver:
             self.keep = [state[f"keep.{group}"] for group in range(len(self.s))]
             self.phi = widths_of(self.keep)
 
+    def _left(self, iteration: int) -> float:
+        """Automatic pace: what share of the way to the budget is left after this iteration."""
+        iterations = self.settings.ramp * self.problem.training.iterations
+        return max(1 - (iteration + 1) / max(iterations, 1), 0)
+
     def _scale(self, scores: list[Floats]) -> None:
         # The rate of the whole training, not that of the first iteration, which may be warming up.
         alpha = self.problem.training.learning_rate
@@ -197,7 +209,7 @@ class Solver:
         """
         iterations = max(self.settings.ramp * self.problem.training.iterations, 1)
         budget = self.budgets[limit]
-        target = max(1 - (1 - budget) * (iteration + 1) / iterations, budget)
+        target = budget + (1 - budget) * self._left(iteration)
         if self._used(self.s)[limit] <= target:
             return
         region = np.where(free, self.settings.trust / iterations * self.full, 0)
