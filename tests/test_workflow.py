@@ -237,7 +237,7 @@ def test_an_impossible_budget_is_named_and_loses_nothing(finished, name, budget,
     overlay = finished / f"{name}.yaml"
     smoke = (finished / "configs/smoke.yaml").read_text()
     overlay.write_text(smoke.replace("- name: alexnet", f"- name: {name}", 1))
-    overlay.write_text(overlay.read_text().replace("{reducible: 0.5}", f"{{{budget}}}"))
+    overlay.write_text(overlay.read_text().replace("[{reducible: 0.5}]", f"[{{{budget}}}]"))
     before = tables(finished)
     code, output = snakemake(finished, "--configfile", overlay.name)
     assert code == 1
