@@ -30,6 +30,7 @@ include: "rules/dense.smk"
 include: "rules/energy.smk"
 include: "rules/compression.smk"
 include: "rules/evidence.smk"
+include: "rules/eap.smk"
 
 
 onerror:
@@ -44,3 +45,4 @@ rule all:
         rules.measurements.output,
         rules.timings.output,
         rules.method_figures.output if METHOD_FIGURES else [],
+        rules.eap_figures.output if EAP else [],

@@ -286,3 +286,20 @@ def benchmarks():
             for platform, network in SAMPLED
         ),
     ]
+
+
+# The study of single weights (eap.smk)
+
+EAP = config["eap"]
+
+
+def refuse_unknown(key, known):
+    """Ends where `eap` names what another part of the configuration does not have."""
+    if EAP[key] not in known:
+        sys.exit(f"config key eap.{key}: '{EAP[key]}' is unknown: use one of {', '.join(known)}")
+
+
+def eap_rounds(arms, classes):
+    """The rounds of prunings."""
+    path = "<results>/eap/{experiment}/{arm}/classes-{classes}/rounds.csv"
+    return expand(path, experiment=EAP["experiment"], arm=arms, classes=classes)

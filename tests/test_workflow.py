@@ -129,7 +129,7 @@ def test_an_edit_of_the_library_reruns_what_imports_it(finished):
     source.write_text(before + "# edited\n")
     try:
         _, output = snakemake(finished, *SMOKE, "-n")
-        expected = ("tables", "figures", "timings", "measurements", "method_figures")
+        expected = ("tables", "figures", "timings", "measurements", "method_figures", "eap_figures")
         assert planned(output) == dict.fromkeys(expected, 1)
     finally:
         source.write_text(before)

@@ -169,12 +169,13 @@ class _Pruning:
         removed = self._by_norm(group)[width:now]
         inside = self._inside(group, np.arange(width, now + 1))
         parts, residual, scale = _outputs(layers, removed)
-        # Where the budget can be met here, the whole of it is to be used.
         until = 0.0 if inside[0] else tolerance * scale
         chosen, errors = restoration(parts, residual, until=until, most=now - width)
         count = int(np.sum(np.array(errors[:-1]) > tolerance * scale))
         if inside[count]:
-            count = int(np.flatnonzero(inside[: len(chosen) + 1])[-1])
+            # The whole budget is used: those that lower no error by themselves follow by norm.
+            chosen += [index for index in range(len(removed)) if index not in chosen]
+            count = int(np.flatnonzero(inside)[-1])
         self.keep[group][removed] = False
         self.keep[group][removed[chosen[:count]]] = True
         self.problem.channels.mask(self.model, self.keep)

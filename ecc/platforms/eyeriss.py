@@ -1,11 +1,12 @@
 """The accelerator Eyeriss by the energy estimation of EAP (Yang, Chen, Sze, CVPR 2017).
 
 Modelled: MACs and the accesses of inputs, weights and partial sums at four levels of memory,
-with the row-stationary mapping (Chen, Emer, Sze, ISCA 2016) that costs least. Not modelled: skipped
-zeros and compressed data (activations are taken as dense), the rows that neighbouring tiles
-both read, idle elements of the array, pooling, time and leakage. Reuse factors are real numbers,
-tile over width, as if every tile were full. The tile in the buffer and the mapping on the array
-are each the best of a grid, chosen apart from each other, which a joint search could not undercut.
+with the row-stationary mapping (Chen, Emer, Sze, ISCA 2016) that costs least; in `breakdown` also
+zeros, whose MACs and register accesses are skipped and whose traffic is compressed. Not modelled:
+the rows that neighbouring tiles both read, idle elements of the array, pooling, time and leakage.
+Reuse factors are real numbers, tile over width, as if every tile were full. The tile in the buffer
+and the mapping on the array are each the best of a grid, chosen apart from each other, which a
+joint search could not undercut.
 """
 
 from dataclasses import dataclass
@@ -17,18 +18,23 @@ from numpy.typing import ArrayLike
 
 from ecc.errors import UserError
 from ecc.platforms.interface import Array, Emulation, HasStructure, checked_widths
+from ecc.platforms.layer import Layer
+from ecc.platforms.run_length import rate
 from ecc.structure import Operation, Structure
 
-# Energy of one access of one value, in units of one MAC (EAP).
+# Energy of one access of one value of BITS, in units of one MAC (EAP).
 DRAM, BUFFER, ARRAY, REGISTER = 200.0, 6.0, 2.0, 1.0
+BITS = 16
 CAUSES = ("macs", "inputs", "weights", "outputs")
 ROWS = 512  # pairs of widths searched at a time, which bounds memory
 
 
 @dataclass(frozen=True)
 class Eyeriss(Emulation):
-    """A 16-bit row-stationary accelerator; an estimate, so it has no noise.
+    """A row-stationary accelerator, of 16 bits as built; an estimate, so it has no noise.
 
+    The energy of an access is linear in its operand's bits, that of a MAC in both operands'
+    (EAP); partial sums have as many bits as activations.
     `batch` images share the weights; energies are for one of them. `mac_j` turns the estimate's
     unit, one MAC, into joules: a 16-bit multiplication, 0.8 pJ, and a 32-bit addition, 0.1 pJ,
     at 45 nm (after Horowitz, ISSCC 2014), rounded up to 1 pJ.
@@ -38,7 +44,8 @@ class Eyeriss(Emulation):
     elements: int = 168
     register_bytes: int = 512
     buffer_bytes: int = 108 * 1024
-    value_bytes: int = 2
+    activation_bits: int = BITS
+    weight_bits: int = BITS
     mac_j: float = 1e-12
     name: str = "eyeriss"
     description: str = "Eyeriss (estimated)"
@@ -66,25 +73,56 @@ class Eyeriss(Emulation):
 
         The causes are the MACs, and the accesses of inputs, weights and outputs at all levels.
         """
+        return self._table(structure, widths, np.ones((len(structure.operations), 3)))
+
+    def breakdown(
+        self,
+        structure: Structure,
+        widths: ArrayLike | None = None,
+        *,
+        weight_density: ArrayLike | None = None,
+        input_density: ArrayLike | None = None,
+        output_density: ArrayLike | None = None,
+    ) -> dict[str, Array]:
+        """Energy of one inference in units of one MAC, by cause, each (operations,).
+
+        Densities are the part of values that is not zero, one for all or (operations,); dense
+        unless given. Zeros of inputs and weights, independent of each other, skip their MACs
+        and register accesses; inputs, weights and finished outputs travel compressed
+        (`ecc.platforms.run_length`), partial sums do not (EAP, section 3). `widths` (groups,) are
+        the full ones unless given. Raises UserError for densities outside [0, 1].
+        """
+        given = {"input": input_density, "weight": weight_density, "output": output_density}
+        count = len(structure.operations)
+        densities = [_density(name, value, count) for name, value in given.items()]
+        chosen = structure.full_widths if widths is None else np.asarray(widths)
+        table = self._table(structure, chosen[None], np.stack(densities, axis=1))
+        return {cause: part[0] for cause, part in table.items()}
+
+    def _table(self, structure: Structure, widths: ArrayLike, densities: Array) -> dict[str, Array]:
+        """As `table`, with densities (operations, 3) of inputs, weights and outputs."""
         checked = checked_widths(structure, widths)
         reads, writes = structure.widths_in(checked), structure.widths_out(checked)
         table = np.empty((len(CAUSES), *reads.shape))
         for column, operation in enumerate(structure.operations):
-            table[:, :, column] = self._operation(operation, reads[:, column], writes[:, column])
+            sides = reads[:, column], writes[:, column]
+            table[:, :, column] = self._operation(operation, *sides, densities[column])
         return dict(zip(CAUSES, table, strict=True))
 
-    def _operation(self, operation: Operation, reads: Array, writes: Array) -> Array:
+    def _operation(
+        self, operation: Operation, reads: Array, writes: Array, densities: Array
+    ) -> Array:
         """Energy by cause (4, n) of one operation: each pair of widths is searched once."""
         groups = reads if operation.kind == "depthwise" else float(operation.groups)
         sides = np.stack([reads * operation.columns / groups, writes / groups], axis=1)
         pairs, where = np.unique(sides, axis=0, return_inverse=True)
         found = [
-            self._search(_Layer(operation, *pairs[start : start + ROWS].T[:, :, None]))
+            self._search(Layer(operation, densities, *pairs[start : start + ROWS].T[:, :, None]))
             for start in range(0, len(pairs), ROWS)
         ]
         return np.concatenate(found, axis=1)[:, where.ravel()] * groups / self.batch
 
-    def _search(self, layer: "_Layer") -> Array:
+    def _search(self, layer: Layer) -> Array:
         """Energy of the batch by cause (4, n) with the best mapping of every pair of widths."""
         shares = [min(4**power, self.batch) for power in range(_power(self.batch, 4) + 1)]
         candidates = np.stack([self._mapped(layer, images) for images in shares])
@@ -98,15 +136,25 @@ class Eyeriss(Emulation):
         chosen: Array = np.take_along_axis(candidates, best[None, None], axis=0)[0]
         return chosen
 
-    def _mapped(self, layer: "_Layer", images: int) -> Array:
+    def _mapped(self, layer: Layer, images: int) -> Array:
         """The same where `images` of the batch share one tile of the buffer."""
-        macs = self.batch * layer.macs[:, 0]
+        macs = self.batch * layer.macs[:, 0] * layer.densities[0] * layer.densities[1]
+        activation, weight = self.activation_bits / BITS, self.weight_bits / BITS
         # The registers' terms: a read for inputs and weights, a read and a write for partial sums.
-        registers = REGISTER * np.stack([macs, macs, 2 * macs])
+        registers = REGISTER * np.stack([macs * activation, macs * weight, 2 * macs * activation])
         moved = _best(self._tiles(layer, images)) + _best(self._mappings(layer, images))
-        return np.concatenate([macs[None], moved + registers])
+        return np.concatenate([macs[None] * activation * weight, moved + registers])
 
-    def _tiles(self, layer: "_Layer", images: int) -> Array:
+    def _moved_bits(self, layer: Layer) -> tuple[float, float, float]:
+        """Compressed bits over BITS of an input, a weight and a finished output that are moved."""
+        bits = (self.activation_bits, self.weight_bits, self.activation_bits)
+        inputs, weights, outputs = (
+            rate(density, of_value) * of_value / BITS
+            for density, of_value in zip(layer.densities, bits, strict=True)
+        )
+        return inputs, weights, outputs
+
+    def _tiles(self, layer: Layer, images: int) -> Array:
         """DRAM's energy by inputs, weights, outputs for tiles and loop orders, (3, n, tiles).
 
         A tile has some input channels, rows and images, and as many filters as the buffer then
@@ -115,8 +163,10 @@ class Eyeriss(Emulation):
         grid = np.array(list(product(_powers(layer.reads.max()), _powers(layer.rows))), dtype=float)
         channels, rows = np.minimum(grid[:, 0], layer.reads), np.minimum(grid[:, 1], layer.rows)
         read, written = layer.tile(rows)
-        room = self.buffer_bytes / self.value_bytes - channels * images * read
-        filters = room / (images * written + channels * layer.area)
+        # Room is kept for data without zeros: how well they compress is not known beforehand.
+        activation, weight = self.activation_bits, self.weight_bits
+        room = 8 * self.buffer_bytes - activation * channels * images * read
+        filters = room / (activation * images * written + weight * channels * layer.area)
         possible = filters >= 1
         once = np.ones_like(filters)
         by_filters = layer.writes / np.clip(filters, 1, layer.writes)
@@ -127,30 +177,38 @@ class Eyeriss(Emulation):
             (once, by_rows, by_channels),  # inputs stay
             (by_filters, once, by_channels),  # weights stay
         )
+        inputs, weights, finished = self._moved_bits(layer)
+        sums = activation / BITS
         energy = [
             np.stack(
                 [
-                    a_inputs * self.batch * layer.inputs * DRAM,
-                    a_weights * layer.weights * DRAM,
-                    # (2a - 1) at DRAM, and -2a of the 2a(b - 1) at the buffer
-                    ((2 * a_sums - 1) * DRAM - 2 * a_sums * BUFFER) * self.batch * layer.outputs,
+                    a_inputs * self.batch * layer.inputs * inputs * DRAM,
+                    a_weights * layer.weights * weights * DRAM,
+                    # (2a - 1) at DRAM, the last of them compressed, and -2a of the 2a(b - 1) at
+                    # the buffer
+                    ((2 * sums * (a_sums - 1) + finished) * DRAM - 2 * sums * a_sums * BUFFER)
+                    * self.batch
+                    * layer.outputs,
                 ]
             )
             for a_inputs, a_weights, a_sums in orders
         ]
         return np.concatenate([np.where(possible, order, np.inf) for order in energy], axis=2)
 
-    def _mappings(self, layer: "_Layer", images: int) -> Array:
+    def _mappings(self, layer: Layer, images: int) -> Array:
         """Energy of buffer and array by inputs, weights, outputs, (3, n, mappings).
 
         An element keeps one row of p filters and q channels. Sets of elements, as high as the
         kernel and e output rows wide, share inputs among filters and sums among channels.
         """
         height, width = layer.operation.kernel
-        words = self.register_bytes // self.value_bytes
+        activation, weight = self.activation_bits, self.weight_bits
+        room = 8 * self.register_bytes
         found = set()
-        for p, e, sums in product(_powers(words), _powers(layer.rows), _powers(self.elements)):
-            q = (words - p) // (width * (p + 1))
+        for p, e, sums in product(
+            _powers(room // activation), _powers(layer.rows), _powers(self.elements)
+        ):
+            q = (room - p * activation) // (width * (p * weight + activation))
             shares = self.elements // (height * min(e, layer.rows) * sums)
             if q >= 1 and shares >= 1:
                 found.add((p, p * shares, q * sums, min(e, layer.rows)))
@@ -169,79 +227,26 @@ class Eyeriss(Emulation):
         spread = np.maximum(layer.macs / (along * np.minimum(p, layer.writes)), buffered)
         rows_of_weights = layer.macs / (layer.columns * images) * np.ones_like(e)
         sums = layer.macs / (layer.area * np.minimum(channels, layer.reads))
+        inputs, weights, _ = self._moved_bits(layer)
         return self.batch * np.stack(
             [
-                buffered * BUFFER + spread * ARRAY,
-                rows_of_weights / e * BUFFER + rows_of_weights * ARRAY,
+                (buffered * BUFFER + spread * ARRAY) * inputs,
+                (rows_of_weights / e * BUFFER + rows_of_weights * ARRAY) * weights,
                 # 2ab at the buffer and -ab of the ab(c - 1) in the array; what is left of abc
                 # there is what the registers save.
-                np.maximum(sums, layer.outputs) * (2 * BUFFER - ARRAY),
+                np.maximum(sums, layer.outputs) * (2 * BUFFER - ARRAY) * activation / BITS,
             ]
         )
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """One group of an operation at widths (n, 1): what is counted is for one image."""
-
-    operation: Operation
-    reads: Array
-    writes: Array
-
-    @property
-    def _transposed(self) -> bool:
-        return self.operation.kind == "transposed"
-
-    @property
-    def area(self) -> int:
-        return self.operation.kernel[0] * self.operation.kernel[1]
-
-    @property
-    def stride(self) -> tuple[int, int]:
-        """Input positions from one use of the kernel to the next."""
-        return (1, 1) if self._transposed else self.operation.stride
-
-    @property
-    def rows(self) -> int:
-        """Rows of positions at which the kernel is used."""
-        return (self.operation.in_size if self._transposed else self.operation.out_size)[0]
-
-    @property
-    def columns(self) -> int:
-        return (self.operation.in_size if self._transposed else self.operation.out_size)[1]
-
-    @property
-    def weights(self) -> Array:
-        return self.reads * self.writes * self.area
-
-    @property
-    def macs(self) -> Array:
-        return self.weights * (self.rows * self.columns)
-
-    @property
-    def inputs(self) -> Array:
-        """Input values that are used: a stride larger than the kernel skips some."""
-        height, width = self.operation.in_size
-        used = 1 if self._transposed else self.area
-        return self.reads * min(height * width, self.rows * self.columns * used)
-
-    @property
-    def outputs(self) -> Array:
-        height, width = self.operation.out_size
-        return self.writes * (height * width)
-
-    def tile(self, rows: Array) -> tuple[Array, Array]:
-        """Input values of a channel and output values of a filter that rows of positions touch."""
-        (in_height, in_width), (out_height, out_width) = (
-            self.operation.in_size,
-            self.operation.out_size,
-        )
-        step, span = (
-            (1, 1) if self._transposed else (self.operation.stride[0], self.operation.kernel[0])
-        )
-        made = self.operation.stride[0] if self._transposed else 1
-        read = np.minimum((rows - 1) * step + span, in_height) * in_width
-        return read, np.minimum(rows * made, out_height) * out_width
+def _density(name: str, given: ArrayLike | None, operations: int) -> Array:
+    """One density an operation, (operations,)."""
+    value = np.asarray(1.0 if given is None else given, dtype=float)
+    if value.shape not in ((), (operations,)):
+        raise UserError(f"{name}_density has the shape {value.shape}: give one, or {operations}")
+    if not ((value >= 0) & (value <= 1)).all():
+        raise UserError(f"{name}_density is {value}: give parts from 0 to 1")
+    return np.broadcast_to(value, (operations,))
 
 
 def _power(limit: float, base: int) -> int:

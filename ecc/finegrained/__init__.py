@@ -1,0 +1,22 @@
+"""Energy-aware pruning of single weights, as published: `rounds` (EAP, CVPR 2017).
+
+Not a method under a budget: it has an accuracy threshold, and its energy is that of hardware which
+skips zeros (`ecc.methods.eap` removes whole channels, under a budget).
+"""
+
+from ecc.finegrained.classes import FewerClasses, load_fewer
+from ecc.finegrained.energy import of_layers
+from ecc.finegrained.records import Record, record
+from ecc.finegrained.rounds import Energy, Round, Settings, rounds
+
+__all__ = [
+    "Energy",
+    "FewerClasses",
+    "Record",
+    "Round",
+    "Settings",
+    "load_fewer",
+    "of_layers",
+    "record",
+    "rounds",
+]

@@ -1,0 +1,86 @@
+# Pruning of single weights (EAP): along its rounds in several ways, and with fewer target classes.
+
+if EAP:
+    refuse_unknown("experiment", EXPERIMENTS)
+    refuse_unknown("platform", [name for name in PLATFORMS if kind_of(name) == "eyeriss"])
+    refuse_unknown("class_arm", list(EAP["arms"]))
+
+    rule eap_pruning:
+        input:
+            library=library("eap_pruning"),
+            data=manifest,
+            dense="<results>/dense/{experiment}/model.safetensors",
+        output:
+            rounds="<results>/eap/{experiment}/{arm}/classes-{classes}/rounds.csv",
+            layers="<results>/eap/{experiment}/{arm}/classes-{classes}/layers.csv",
+            model="<results>/eap/{experiment}/{arm}/classes-{classes}/pruned.safetensors",
+            metrics="<results>/eap/{experiment}/{arm}/classes-{classes}/metrics.json",
+        log:
+            "<logs>/eap_pruning/{experiment}-{arm}-{classes}.log",
+        benchmark:
+            "<benchmarks>/eap_pruning/{experiment}-{arm}-{classes}.tsv"
+        wildcard_constraints:
+            arm="|".join(EAP["arms"]),
+            classes=r"\d+",
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime="14d",
+        params:
+            network=network_settings,
+            dataset=dataset_settings,
+            platform=config["platforms"][EAP["platform"]],
+            training=settings.stage(config, EAP["finetuning"]),
+            pruning=lambda wildcards: EAP["arms"][wildcards.arm],
+            seed=config["seed"],
+        script:
+            "../workflow_scripts/eap_pruning.py"
+
+    rule eap_figures:
+        input:
+            library=library("eap_figures"),
+            arms=eap_rounds(EAP["arms"], [max(EAP["classes"])]),
+            classes=eap_rounds([EAP["class_arm"]], EAP["classes"]),
+        output:
+            pruning=report(
+                "<results>/tables/eap_pruning.csv",
+                caption="../docs/report/eap_pruning.rst",
+                category="Single weights",
+                labels={"what": "rounds of pruning", "type": "table"},
+            ),
+            classes=report(
+                "<results>/tables/eap_classes.csv",
+                caption="../docs/report/eap_classes.rst",
+                category="Single weights",
+                labels={"what": "fewer target classes", "type": "table"},
+            ),
+            pruning_png=report(
+                "<results>/figures/eap_pruning.png",
+                caption="../docs/report/eap_pruning.rst",
+                category="Single weights",
+                labels={"what": "rounds of pruning", "type": "figure"},
+            ),
+            classes_png=report(
+                "<results>/figures/eap_classes.png",
+                caption="../docs/report/eap_classes.rst",
+                category="Single weights",
+                labels={"what": "fewer target classes", "type": "figure"},
+            ),
+            pruning_pdf="<results>/figures/eap_pruning.pdf",
+            classes_pdf="<results>/figures/eap_classes.pdf",
+        log:
+            "<logs>/eap_figures/all.log",
+        benchmark:
+            "<benchmarks>/eap_figures/all.tsv"
+        conda:
+            "../envs/figures.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime="1h",
+        params:
+            title=PLATFORMS[EAP["platform"]].description,
+        script:
+            "../workflow_scripts/eap_figures.py"
