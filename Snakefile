@@ -31,6 +31,7 @@ include: "rules/energy.smk"
 include: "rules/compression.smk"
 include: "rules/evidence.smk"
 include: "rules/eap.smk"
+include: "rules/evolution.smk"
 
 
 onerror:
@@ -46,3 +47,4 @@ rule all:
         rules.timings.output,
         rules.method_figures.output if METHOD_FIGURES else [],
         rules.eap_figures.output if EAP else [],
+        rules.evolution_figures.output if STUDIES else [],

@@ -303,3 +303,29 @@ def eap_rounds(arms, classes):
     """The rounds of prunings."""
     path = "<results>/eap/{experiment}/{arm}/classes-{classes}/rounds.csv"
     return expand(path, experiment=EAP["experiment"], arm=arms, classes=classes)
+
+
+# The studies of evolved architectures (evolution.smk)
+
+STUDIES = config["evolution"]
+EVOLUTION_FIGURES = ("spread", "fronts", "hypervolume")
+
+for known, key in ((config["datasets"], "dataset"), (config["platforms"], "platform")):
+    for name, entry in STUDIES.items():
+        if entry[key] not in known:
+            told = f"config key evolution.{name}.{key}: '{entry[key]}' is unknown"
+            sys.exit(f"{told}: use one of {', '.join(known)}")
+
+
+def study(wildcards):
+    """The settings of a study."""
+    return STUDIES[wildcards.study]
+
+
+def study_parts(path):
+    """`path` for every arm and seed of every study."""
+    return [
+        file
+        for name, entry in STUDIES.items()
+        for file in expand(path, study=name, arm=entry["arms"], seed=entry["seeds"])
+    ]

@@ -382,7 +382,8 @@ def test_available_figures_are_those_that_have_data():
 ROOT = Path(__file__).parents[1]
 CAPTIONS = ROOT / "docs/report"
 SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text())
-SETTINGS |= yaml.safe_load((ROOT / "configs/eap.yaml").read_text())
+for overlay in ("eap", "evolution"):
+    SETTINGS |= yaml.safe_load((ROOT / f"configs/{overlay}.yaml").read_text())
 
 
 def render(caption: Path, settings: dict) -> str:
@@ -392,7 +393,14 @@ def render(caption: Path, settings: dict) -> str:
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    snakemake = {"config": settings, "params": {"titles": TITLES, "title": "the accelerator"}}
+    snakemake = {
+        "config": settings,
+        "params": {
+            "titles": TITLES,
+            "title": "the accelerator",
+            "platforms": {"fractals": "emulated Jetson TX2"},
+        },
+    }
     text = environment.from_string(caption.read_text()).render(snakemake=snakemake)
     publish_parts(text, writer_name="html", settings_overrides={"halt_level": 2})
     return text
@@ -405,6 +413,7 @@ def test_every_figure_and_table_has_a_caption():
     functions |= {"energy_model_errors", "energy_model_history", "energy_anchors"}
     functions |= {"closing", "equal_terms", "limits", "learning"}
     functions |= {"repeatability", "drift", "staircase", "eap_pruning", "eap_classes"}
+    functions |= {f"evolution_{name}" for name in ("networks", "spread", "fronts", "hypervolume")}
     assert named == shown | functions | {"workflow"}
 
 

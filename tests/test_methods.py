@@ -99,12 +99,18 @@ VARIANTS = {
     "amc_rounded": ("amc", {"episodes": 6, "warm_up": 3, "batches": 1, "multiple": 4}),
     "eap": ("eap", {"images": 16}),
     "knapsack": ("knapsack", {"steps": 5}),
+    "evolution": (
+        "evolution",
+        {"stages": 2, "population": 4, "generations": 1, "calibration": 1, "shared": 0.8},
+    ),
     "lcp": ("lcp", {"evaluations": 6, "population": 3, "tournament": 2}),
 }
 
 
-COMPARE = ("amc", "lcp", "netadapt")  # candidates on the hold-out images
+COMPARE = ("amc", "evolution", "lcp", "netadapt")  # candidates on the hold-out images
 UNTRAINED = ("amc", "uniform")  # their iterations go to fine-tuning
+# Evolution trains shared weights with this share of them, and calibrates with one batch.
+SHARED = 0.8
 
 
 @pytest.fixture(params=VARIANTS)
@@ -189,7 +195,9 @@ def test_holdout_is_evaluated_and_never_trained_on(tiny_problem, variant):
 def test_iterations_spent_are_those_given(tiny_problem, variant, iterations):
     problem = tiny_problem(0.6, iterations=iterations)
     result = compress(variant[0], problem, variant[1])
-    assert result.iterations == (0 if variant[0] in UNTRAINED else iterations)
+    spent = {"evolution": min(round(SHARED * iterations) + 1, iterations)}
+    spent |= dict.fromkeys(UNTRAINED, 0)
+    assert result.iterations == spent.get(variant[0], iterations)
     looked_at = problem.train.asked["batches"]
     assert looked_at == (variant[1]["batches"] if variant[0] == "amc" else result.iterations)
 

@@ -86,7 +86,7 @@ def test_tables_figures_and_weights_are_there(finished):
     results = finished / "results/smoke"
     accuracy = pd.read_csv(results / "tables/accuracy_at_budget.csv")
     assert ",".join(accuracy) == ACCURACY
-    assert len(accuracy) == 3 * 3 + 7
+    assert len(accuracy) == 3 * 3 + 8
     assert accuracy["within_budget"].notna().all()
     # One method spends its budget by another energy model than the one that is shown.
     same = accuracy[accuracy["method"] != "netadapt_table"]
@@ -129,7 +129,15 @@ def test_an_edit_of_the_library_reruns_what_imports_it(finished):
     source.write_text(before + "# edited\n")
     try:
         _, output = snakemake(finished, *SMOKE, "-n")
-        expected = ("tables", "figures", "timings", "measurements", "method_figures", "eap_figures")
+        expected = (
+            "tables",
+            "figures",
+            "timings",
+            "measurements",
+            "method_figures",
+            "eap_figures",
+            "evolution_figures",
+        )
         assert planned(output) == dict.fromkeys(expected, 1)
     finally:
         source.write_text(before)
@@ -202,7 +210,7 @@ def test_without_batches_every_run_is_a_job_with_the_same_files(finished):
     _, output = snakemake(finished, *SMOKE, "-n", "--forceall", "--config", "batch=[]")
     jobs = planned(output)
     assert jobs["compress_mobilenet_jetson_tx2"] == 3 * 3
-    assert jobs["finetune_alexnet_simulated"] == 7
+    assert jobs["finetune_alexnet_simulated"] == 8
 
 
 def test_the_papers_scale_can_be_planned_without_its_data(finished):

@@ -12,6 +12,7 @@ NAMES = {
     "magnitude": "magnitude, equal share of all layers",
     "lcp": "LcP",
     "knapsack": "knapsack",
+    "evolution": "evolution",
     "netadapt_table": "NetAdapt, table",
     "alexnet": "AlexNet",
     "mobilenet": "MobileNet",

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ecc.errors import UserError
-from ecc.methods import amc, eap, ecc, ecc_early, knapsack, lcp, netadapt, uniform
+from ecc.methods import amc, eap, ecc, ecc_early, evolution, knapsack, lcp, netadapt, uniform
 from ecc.methods.problem import Compressed, Limit, Problem
 
 # A method's module has its `Settings` and `compress(problem, settings)`. One that handles limits
@@ -22,6 +22,7 @@ METHODS: dict[str, ModuleType] = {
     "ecc_early": ecc_early,
     "knapsack": knapsack,
     "lcp": lcp,
+    "evolution": evolution,
     "netadapt": netadapt,
     "uniform": uniform,
 }

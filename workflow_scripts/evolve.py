@@ -1,0 +1,84 @@
+"""Evolves networks for one arm of a study, from one seed."""
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ecc import data, evolution, platforms, runs
+from ecc.evolution import Evaluator, Settings, Study
+from ecc.logs import job
+
+
+def make(
+    manifest: str,
+    dataset: Mapping[str, Any],
+    platform: Mapping[str, Any],
+    study: Mapping[str, Any],
+    training: Mapping[str, Any],
+    seed: int,
+) -> Evaluator:
+    """What every process that evaluates networks has of its own."""
+    found = data.load(dict(dataset), Path(manifest).parent)
+    emulated = platforms.make(study["platform"], platform)
+    return evolution.evaluator(found, emulated, study, training, seed)
+
+
+def evolve(
+    manifest: str,
+    *,
+    dataset: Mapping[str, Any],
+    platform: Mapping[str, Any],
+    study: Mapping[str, Any],
+    training: Mapping[str, Any],
+    arm: str,
+    seed: int,
+    processes: int,
+    networks: str,
+    history: str,
+    metrics: str,
+) -> None:
+    started = time.monotonic()
+    maker = partial(make, manifest, dataset, platform, study, training, seed)
+    checkpoint = Path(networks).with_name("evaluated.jsonl")
+    settings = Settings(*(study[key] for key in ("population", "generations", "largest_macs")))
+    own = maker()
+    with evolution.workers(maker, processes) as evaluate:
+        found, generations = Study(
+            own.space,
+            arm,
+            settings,
+            evaluate,
+            lambda genes: own.macs(genes),
+            seed=seed,
+            checkpoint=checkpoint,
+            fingerprint=own.fingerprint,
+        ).run()
+    runs.write_csv(networks, found)
+    runs.write_csv(history, generations)
+    runs.write_json(
+        metrics,
+        {"arm": arm, "study": study, "evaluations": len(found), **runs.record(seed, started)},
+    )
+    runs.finished(checkpoint)
+
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        torch.set_num_threads(1)
+        evolve(
+            snakemake.input.data,
+            dataset=snakemake.params.dataset,
+            platform=snakemake.params.platform,
+            study=snakemake.params.study,
+            training=snakemake.params.training,
+            arm=snakemake.wildcards.arm,
+            seed=int(snakemake.wildcards.seed),
+            processes=snakemake.threads,
+            networks=snakemake.output.networks,
+            history=snakemake.output.history,
+            metrics=snakemake.output.metrics,
+        )
