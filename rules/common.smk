@@ -295,8 +295,12 @@ EAP = config["eap"]
 
 def refuse_unknown(key, known):
     """Ends where `eap` names what another part of the configuration does not have."""
-    if EAP[key] not in known:
-        sys.exit(f"config key eap.{key}: '{EAP[key]}' is unknown: use one of {', '.join(known)}")
+    given = EAP
+    for part in key.split("."):
+        given = given[part]
+    for name in [given] if isinstance(given, str) else given:
+        if name not in known:
+            sys.exit(f"config key eap.{key}: '{name}' is unknown: use one of {', '.join(known)}")
 
 
 def eap_rounds(arms, classes):

@@ -1,9 +1,35 @@
-# Pruning of single weights (EAP): along its rounds in several ways, and with fewer target classes.
+# EAP: energy of dense networks by layer and data type, pruning of single weights along its rounds in
+# several ways, and with fewer target classes.
 
 if EAP:
     refuse_unknown("experiment", EXPERIMENTS)
     refuse_unknown("platform", [name for name in PLATFORMS if kind_of(name) == "eyeriss"])
     refuse_unknown("class_arm", list(EAP["arms"]))
+    refuse_unknown("dense.networks", list(config["networks"]))
+
+    rule layer_energy:
+        input:
+            library=library("layer_energy"),
+        output:
+            layers="<results>/eap/layers.csv",
+        log:
+            "<logs>/layer_energy/all.log",
+        benchmark:
+            "<benchmarks>/layer_energy/all.tsv"
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime="2h",
+        params:
+            networks={name: settings.network(config, name) for name in EAP["dense"]["networks"]},
+            platform=config["platforms"][EAP["platform"]],
+            batch=EAP["dense"]["batch"],
+            images=EAP["dense"]["images"],
+            seed=config["seed"],
+        script:
+            "../workflow_scripts/layer_energy.py"
 
     rule eap_pruning:
         input:
@@ -43,7 +69,35 @@ if EAP:
             library=library("eap_figures"),
             arms=eap_rounds(EAP["arms"], [max(EAP["classes"])]),
             classes=eap_rounds([EAP["class_arm"]], EAP["classes"]),
+            layers=rules.layer_energy.output.layers,
+            published="resources/published/paper_values.csv",
         output:
+            layers=report(
+                "<results>/tables/eap_layers.csv",
+                caption="../docs/report/eap_layers.rst",
+                category="Energy by layer",
+                labels={"what": "energy by layer and data type", "type": "table"},
+            ),
+            networks=report(
+                "<results>/tables/eap_networks.csv",
+                caption="../docs/report/eap_networks.rst",
+                category="Energy by layer",
+                labels={"what": "networks compared", "type": "table"},
+            ),
+            layers_png=report(
+                "<results>/figures/eap_layers.png",
+                caption="../docs/report/eap_layers.rst",
+                category="Energy by layer",
+                labels={"what": "energy by layer and data type", "type": "figure"},
+            ),
+            networks_png=report(
+                "<results>/figures/eap_networks.png",
+                caption="../docs/report/eap_networks.rst",
+                category="Energy by layer",
+                labels={"what": "networks compared", "type": "figure"},
+            ),
+            layers_pdf="<results>/figures/eap_layers.pdf",
+            networks_pdf="<results>/figures/eap_networks.pdf",
             pruning=report(
                 "<results>/tables/eap_pruning.csv",
                 caption="../docs/report/eap_pruning.rst",

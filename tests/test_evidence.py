@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from ecc.config import load
 from ecc.errors import UserError
 from ecc.evidence import figures, names, plan, style, tables
 
@@ -381,9 +382,9 @@ def test_available_figures_are_those_that_have_data():
 
 ROOT = Path(__file__).parents[1]
 CAPTIONS = ROOT / "docs/report"
-SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text())
-for overlay in ("eap", "evolution"):
-    SETTINGS |= yaml.safe_load((ROOT / f"configs/{overlay}.yaml").read_text())
+SETTINGS = load(
+    *(ROOT / file for file in ("config.yaml", "configs/eap.yaml", "configs/evolution.yaml"))
+)
 
 
 def render(caption: Path, settings: dict) -> str:
@@ -413,6 +414,7 @@ def test_every_figure_and_table_has_a_caption():
     functions |= {"energy_model_errors", "energy_model_history", "energy_anchors"}
     functions |= {"closing", "equal_terms", "limits", "learning"}
     functions |= {"repeatability", "drift", "staircase", "eap_pruning", "eap_classes"}
+    functions |= {"eap_layers", "eap_networks"}
     functions |= {f"evolution_{name}" for name in ("networks", "spread", "fronts", "hypervolume")}
     assert named == shown | functions | {"workflow"}
 

@@ -19,6 +19,11 @@ SMALL = {
     "alexnet": Network("alexnet", 10, 0.125, (64, 64)),
     "mobilenet": Network("mobilenet", 10, 0.25, (32, 32)),
     "erfnet": Network("erfnet", 5, 0.5, (32, 48)),
+    "alexnet_grouped": Network("alexnet_grouped", 10, 0.125, (64, 64)),
+    "googlenet": Network("googlenet", 10, 0.25, (64, 64)),
+    "resnet50": Network("resnet50", 10, 0.125, (32, 32)),
+    "squeezenet": Network("squeezenet", 10, 0.25, (32, 32)),
+    "vgg16": Network("vgg16", 10, 0.0625, (32, 32)),
 }
 
 
@@ -38,6 +43,10 @@ def shapes(model):
         ("mobilenet", 1000, 0.75, (224, 224), None, 325_400_448),
         ("mobilenet", 1000, 0.5, (224, 224), None, 149_497_088),
         ("erfnet", 20, 1.0, (512, 1024), 2_066_836, 26_612_727_808),
+        # Weights and biases as torchvision states them (GoogLeNet: below).
+        ("squeezenet", 1000, 1.0, (224, 224), 1_248_424, 818_924_576),
+        ("vgg16", 1000, 1.0, (224, 224), 138_357_544, 15_470_264_320),
+        ("resnet50", 1000, 1.0, (224, 224), 25_557_032, 4_089_184_256),
     ],
 )
 def test_known_answers(architecture, classes, multiplier, size, expected_parameters, expected_macs):
@@ -53,6 +62,19 @@ def test_known_answer_of_amc():
     network = Network("mobilenet", 1000)
     assert network.structure.macs(AMC).sum() == 293_870_000
     assert parameters(network.build(AMC)) == 2_408_232
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "macs"),
+    [
+        ("alexnet_grouped", 60_954_656, 724_406_816),
+        ("googlenet", 6_990_272, 1_582_671_872),
+    ],
+)
+def test_known_answers_of_eap(architecture, weights, macs):
+    structure = Network(architecture, 1000).structure
+    assert structure.weights().sum() == weights
+    assert structure.macs().sum() == macs
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -143,14 +165,15 @@ def test_dropout_is_a_setting_of_alexnet():
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: Network("vgg", 10), "vgg.*alexnet, erfnet, mobilenet"),
+        (lambda: Network("vgg", 10), "vgg.*alexnet, alexnet_grouped, erfnet"),
         (lambda: Network("alexnet", 10, 0.1, options={"dropuot": 0.5}).build(), "dropuot"),
         (lambda: Network("alexnet", 10, 0.1, options={"dropout": 2.0}).build(), "dropout"),
         (lambda: Network("alexnet", 10, 0.1).build([1, 2, 3]), "needs 7 widths"),
         (lambda: Network("alexnet", 10, 0.1).build([0, 1, 1, 1, 1, 1, 1]), "at least 1"),
         (lambda: Network("alexnet", 10, 0.1, (32, 32)).structure, "32x32"),
+        (lambda: Network("squeezenet", 10, 2.0).build(), "at most 96 channels"),
     ],
-    ids=["architecture", "option", "value", "count", "zero", "size"],
+    ids=["architecture", "option", "value", "count", "zero", "size", "multiplier"],
 )
 def test_what_cannot_be_built_is_named_in_one_line(make, named):
     with pytest.raises(UserError, match=named) as raised:

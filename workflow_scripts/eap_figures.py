@@ -1,4 +1,4 @@
-"""Tables and figures of pruning single weights: along its rounds, and with fewer target classes."""
+"""Tables and figures of EAP: energy by layer, rounds of pruning, fewer target classes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,20 +6,31 @@ from pathlib import Path
 import pandas as pd
 
 from ecc import runs
-from ecc.evidence import eap, style
+from ecc.evidence import eap, eap_layers, style
 from ecc.logs import job
 
 
 def eap_figures(
-    arms: Sequence[str], classes: Sequence[str], title: str, files: Mapping[str, str]
+    arms: Sequence[str],
+    classes: Sequence[str],
+    layers: str,
+    published: str,
+    title: str,
+    files: Mapping[str, str],
 ) -> None:
     """`arms` and `classes` are files {arm}/classes-{number}/rounds.csv."""
+    dense = pd.read_csv(layers)
+    networks = eap_layers.networks(dense, pd.read_csv(published))
     pruning = eap.pruning({Path(path).parts[-3]: pd.read_csv(path) for path in arms})
     fewer = eap.classes([pd.read_csv(path) for path in classes])
-    runs.write_csv(files["pruning"], pruning)
-    runs.write_csv(files["classes"], fewer)
-    style.save(eap.draw_pruning(pruning, title), files["pruning_png"], files["pruning_pdf"])
-    style.save(eap.draw_classes(fewer, title), files["classes_png"], files["classes_pdf"])
+    for name, table, draw in (
+        ("layers", dense, eap_layers.draw_layers),
+        ("networks", networks, eap_layers.draw_networks),
+        ("pruning", pruning, eap.draw_pruning),
+        ("classes", fewer, eap.draw_classes),
+    ):
+        runs.write_csv(files[name], table)
+        style.save(draw(table, title), files[f"{name}_png"], files[f"{name}_pdf"])
 
 
 if __name__ == "__main__":
@@ -27,6 +38,8 @@ if __name__ == "__main__":
         eap_figures(
             snakemake.input.arms,
             snakemake.input.classes,
+            snakemake.input.layers,
+            snakemake.input.published,
             snakemake.params.title,
             dict(snakemake.output.items()),
         )

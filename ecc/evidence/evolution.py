@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from ecc.evidence import style
 
@@ -80,7 +79,7 @@ def spread(networks: pd.DataFrame, platforms: Mapping[str, str]) -> Figure:
                 _scaled(top, cost), top["accuracy"], "*", ms=8, color=other, label="best of a run"
             )
             one.set_xlabel(label)
-            _logarithmic(one)
+            style.logarithmic(one, "x")
         _label(figure, axes, "accuracy on hold-out images", platforms)
     return figure
 
@@ -107,7 +106,7 @@ def fronts(networks: pd.DataFrame, platforms: Mapping[str, str]) -> Figure:
                     x, y = front["energy_j"] * 1e3, 1 - front["accuracy"]
                     one.plot(x, y, drawstyle="steps-post", label=ARMS[arm], **mark)
             one.set_xlabel(COSTS["energy_j"])
-            _logarithmic(one)
+            style.logarithmic(one, "x")
         _label(figure, axes, "error on hold-out images", platforms)
     return figure
 
@@ -157,14 +156,3 @@ def _label(figure: Figure, axes: list[Axes], label: str, platforms: Mapping[str,
         "; ".join(f"{study}: {title}" for study, title in platforms.items()), fontsize=8
     )
     style.legend(figure, axes)
-
-
-def _logarithmic(axes: Axes) -> None:
-    """Labels 0.3 and 2 in place of powers of ten."""
-
-    def text(value: float, _: object) -> str:
-        return f"{value:g}" if f"{value:e}"[0] in "125" else ""
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(text))
-    axes.xaxis.set_minor_formatter(FuncFormatter(text))

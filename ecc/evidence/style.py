@@ -9,6 +9,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from ecc.metrics import UNITS
 from ecc.runs import temporary
@@ -105,6 +106,19 @@ def ramp(count: int) -> list[dict[str, Any]]:
         {"color": palette[i], "marker": MARKERS[i % 10], "linestyle": DASHES[i % 10]}
         for i in range(count)
     ]
+
+
+def logarithmic(axes: Axes, *directions: str) -> None:
+    """Logarithmic scales (`directions`: x, y) with labels such as 0.5 and 20, not powers of ten."""
+
+    def text(value: float, _: object) -> str:
+        return f"{value:g}" if f"{value:e}"[0] in "125" else ""
+
+    for direction in directions:
+        axes.set(**{f"{direction}scale": "log"})
+        axis = getattr(axes, f"{direction}axis")
+        axis.set_major_formatter(FuncFormatter(text))
+        axis.set_minor_formatter(FuncFormatter(text))
 
 
 def unit(values: Iterable[float], metric: str = "energy_j") -> tuple[str, float]:

@@ -5,7 +5,7 @@ skips zeros (`ecc.methods.eap` removes whole channels, under a budget).
 """
 
 from ecc.finegrained.classes import FewerClasses, load_fewer
-from ecc.finegrained.energy import of_layers
+from ecc.finegrained.energy import dense_layers, of_layers
 from ecc.finegrained.records import Record, record
 from ecc.finegrained.rounds import Energy, Round, Settings, rounds
 
@@ -15,6 +15,7 @@ __all__ = [
     "Record",
     "Round",
     "Settings",
+    "dense_layers",
     "load_fewer",
     "of_layers",
     "record",

@@ -1,6 +1,6 @@
 """How much of a network is zero: its weights, and what its layers read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,18 +9,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecc.methods.recording import layer_of
-from ecc.training import Split
 
 
 @torch.no_grad()
 def densities(
-    model: nn.Module, names: Sequence[str], split: Split
+    model: nn.Module, names: Sequence[str], batches: Iterable[Tensor]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Part of the weights and of the inputs of layers that is not zero: two (layers,)."""
+    """Part of the weights and of the inputs of layers that is not zero: two (layers,).
+
+    Inputs are those of batches of images (batch, channels, height, width).
+    """
     model.eval()
     device = next(model.parameters()).device
     with _counting(model, names) as counts:
-        for images, _ in split.ordered(256):
+        for images in batches:
             model(images.to(device))
     weights = [float((layer_of(model, name).weight != 0).double().mean()) for name in names]
     return np.array(weights), np.array([nonzero / total for nonzero, total in counts.values()])

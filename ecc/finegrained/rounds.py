@@ -218,7 +218,7 @@ def _state(
 ) -> Round:
     device = str(next(model.parameters()).device)
     accuracy = evaluate(model, holdout, device=device)
-    weights, inputs = densities(model, names, holdout)
+    weights, inputs = densities(model, names, (images for images, _ in holdout.ordered(256)))
     energy_j = energy(weights, inputs)
     logger.info("round %d: %.6g J, hold-out accuracy %.4f", number, energy_j.sum(), accuracy)
     accepted = accuracy >= required

@@ -17,13 +17,27 @@ from torch import nn
 
 from ecc.channels import Channels, trace
 from ecc.errors import UserError
-from ecc.networks import alexnet, erfnet, mobilenet
+from ecc.networks import (
+    alexnet,
+    alexnet_grouped,
+    erfnet,
+    googlenet,
+    mobilenet,
+    resnet,
+    squeezenet,
+    vgg,
+)
 from ecc.structure import Structure
 
 ARCHITECTURES: dict[str, ModuleType] = {
     "alexnet": alexnet,
+    "alexnet_grouped": alexnet_grouped,
     "erfnet": erfnet,
+    "googlenet": googlenet,
     "mobilenet": mobilenet,
+    "resnet50": resnet,
+    "squeezenet": squeezenet,
+    "vgg16": vgg,
 }
 
 
