@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from ecc.energy import BilinearGraph, draw_widths, fit
+from ecc.energy.lookup import tabulate
 from ecc.errors import UserError
 from ecc.methods import METHODS, compress
 from ecc.methods.ecc import Settings, Solver, channel_scores, proximal_operator, trim
@@ -347,6 +348,17 @@ def test_netadapt_history(tiny_problem, schedule, selection):
         ends = history.groupby("round")["energy_j"].last()
         targets = np.maximum(dense * 0.9 ** (ends.index + 1.0), problem.budget_j)
         assert (ends.to_numpy() <= targets * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("fraction", [0.7, 0.4])
+def test_netadapt_chooses_the_same_widths_with_the_table_of_its_energy_model(
+    tiny_problem, fraction
+):
+    problem = tiny_problem(fraction)
+    table = replace(problem, energy=tabulate(problem.energy, knots=4, queries=500))
+    one, other = (compress("netadapt", given, {"decay": 0.9}) for given in (problem, table))
+    assert np.array_equal(one.widths, other.widths)
+    assert one.history["group"].tolist() == other.history["group"].tolist()
 
 
 def test_netadapt_passes_over_a_group_that_costs_nothing(tiny_problem):

@@ -5,13 +5,12 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from ecc.errors import UserError
 from ecc.evidence import names, style
@@ -80,7 +79,7 @@ def error_history(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
     _label_rows(axes, "relative test error")
     if max(drawn) > 4 * min(drawn):  # a narrow range would have no labels on a logarithmic axis
         for one in axes:
-            _logarithmic(one)
+            style.logarithmic(one, "y", digits="13")
     style.legend(figure, axes)
     return figure
 
@@ -227,14 +226,3 @@ def _dense_title(key: tuple[str, str], frame: pd.DataFrame, titles: Titles) -> s
 def _label_rows(axes: list[Axes], label: str) -> None:
     for one in axes[::2]:
         one.set_ylabel(label)
-
-
-def _logarithmic(axes: Axes) -> None:
-    """Labels 0.03 and 0.1 in place of powers of ten."""
-
-    def text(value: float, _: Any) -> str:
-        return f"{value:g}" if f"{value:e}"[0] in "13" else ""
-
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(text))
-    axes.yaxis.set_minor_formatter(FuncFormatter(text))

@@ -108,11 +108,14 @@ def ramp(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def logarithmic(axes: Axes, *directions: str) -> None:
-    """Logarithmic scales (`directions`: x, y) with labels such as 0.5 and 20, not powers of ten."""
+def logarithmic(axes: Axes, *directions: str, digits: str = "125") -> None:
+    """Logarithmic scales (`directions`: x, y) with labels such as 0.5 and 20, not powers of ten.
+
+    Labelled are the ticks that begin with one of `digits`.
+    """
 
     def text(value: float, _: object) -> str:
-        return f"{value:g}" if f"{value:e}"[0] in "125" else ""
+        return f"{value:g}" if f"{value:e}"[0] in digits else ""
 
     for direction in directions:
         axes.set(**{f"{direction}scale": "log"})
