@@ -2,14 +2,16 @@
 
 An energy model errs by a percent or so, so that a network inside its budget by the model may be
 outside by measurement. Its modelled energy is then lowered by as much as the model erred, it is
-measured again, and so on; fine-tuning follows.
+measured again, and so on; batch norms take new statistics, and fine-tuning follows.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -17,9 +19,14 @@ from ecc.channels import Channels, widths_of
 from ecc.energy import EnergyModel
 from ecc.measuring.interface import Buildable
 from ecc.platforms import Platform
+from ecc.training import Split, calibrate, device_of
 
 Widths = NDArray[np.int64]
 ACCEPTED, AIMED = 2.0, 3.0  # standard errors of the measured mean below the budget
+# Of the modelled energy, in one round: more than any usable model errs. One reading that is far off
+# must not cost the network, for what is narrowed is never widened again.
+LARGEST_STEP = 0.1
+BATCHES, IMAGES = 4, 64  # of which batch norms take their statistics
 
 
 @dataclass
@@ -54,10 +61,10 @@ def close(
     seed: int,
     journal: Path | None = None,
 ) -> list[Open]:
-    """Measures masked networks (model, budget in joules), and masks on those that are over.
+    """Measures masked networks (model, budget in joules), and chooses what is left of those over.
 
     At most `rounds` times, each a campaign of the platform that measures what is open `repeats`
-    times. Models are masked in place; no group falls below `smallest` (groups,).
+    times. No group falls below `smallest` (groups,). Models stay as they are: see `narrow`.
     """
     found = [Open(model, channels.kept(model), budget, []) for model, budget in networks]
     for number in range(rounds + 1):
@@ -81,13 +88,33 @@ def close(
             each.measured_j.append(mean)
             each.closed = mean + ACCEPTED * error <= each.budget_j
             if not each.closed and number < rounds:
-                aim = (each.budget_j - AIMED * error) / mean
+                aim = max((each.budget_j - AIMED * error) / mean, 1 - LARGEST_STEP)
                 keep = narrowed(
                     channels, each.model, each.keep, energy, aim * _joules(energy, each), smallest
                 )
                 each.keep = keep
-                channels.mask(each.model, keep)
     return found
+
+
+def narrow(
+    model: nn.Module,
+    channels: Channels,
+    keep: Sequence[Tensor],
+    split: Split,
+    *,
+    seed: int,
+    device: str,
+) -> None:
+    """Masks a network down to what it keeps, in place, and renews its batch-norm statistics.
+
+    The old ones belong to more channels, and much of the accuracy goes with them. A network that
+    keeps what it has stays as it is. Statistics are of BATCHES of training images.
+    """
+    if all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(channels.kept(model), keep, strict=True)):
+        return
+    channels.mask(model, keep)
+    batches = itertools.islice(split.batches(IMAGES, seed), BATCHES)
+    calibrate(model, [images for images, _ in batches], device_of(device))
 
 
 def narrowed(

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
@@ -196,6 +197,24 @@ def evaluate(model: nn.Module, split: Split, batch_size: int = 256, device: str 
         correct += int((predicted == labels.cpu()).sum())
         total += len(labels)
     return correct / total
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, batches: list[Tensor], device: torch.device) -> None:
+    """Replaces batch-norm statistics by the means over batches of images."""
+    normalisations = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    if not batches or not normalisations:
+        return
+    model.to(device).eval()
+    momenta = [m.momentum for m in normalisations]
+    for m in normalisations:
+        m.reset_running_stats()
+        m.momentum = None  # torch's mean over all batches
+        m.train()
+    for images in batches:
+        model(images.to(device))
+    for m, momentum in zip(normalisations, momenta, strict=True):
+        m.momentum = momentum
 
 
 def adam(model: nn.Module, settings: TrainingSettings) -> Adam:

@@ -132,6 +132,7 @@ for experiment, on in PAIRS:
             library=library("verify_energy"),
             structure=of_network("<results>/networks/{network}.json"),
             energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
+            limits=of_limits("<results>/energy_models/{platform}/{network}/{model}"),
             recorded=recorded,
             metrics=all_of(f"<results>/finetuned/{RUN}/metrics.json", experiment, on),
         output:
@@ -156,5 +157,6 @@ for experiment, on in PAIRS:
             seed=config["seed"],
             name="{experiment}/{platform}/{method}",
             journal=f"{config['results']}/verified/{{experiment}}/{{platform}}/{{method}}",
+            limiting=limiting,
         script:
             "../workflow_scripts/verify_energy.py"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ecc.channels import widths_of
-from ecc.closing import close, narrowed
+from ecc.closing import BATCHES, IMAGES, LARGEST_STEP, close, narrow, narrowed
 from ecc.platforms import Deployed
 
 
@@ -67,12 +67,15 @@ def test_a_network_inside_its_budget_is_left_as_it_is(problem):
 @pytest.mark.parametrize("factor", [1.02, 1.1, 1.5])
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 def test_what_measures_more_is_narrowed_until_it_is_inside(problem, factor, noise):
-    (found,) = run(problem, Device(problem.energy, factor, noise), budgets=[0.45])
+    (found,) = run(problem, Device(problem.energy, factor, noise), budgets=[0.45], rounds=6)
     assert found.closed
     assert found.measured_j[0] > found.budget_j >= found.measured_j[-1]
     assert (found.widths >= problem.smallest).all()
-    # Masked as it says.
-    assert problem.channels.count(found.model).tolist() == found.widths.tolist()
+    # The network is masked only when it is narrowed.
+    channels = problem.channels
+    assert channels.count(found.model).tolist() == [6, 9, 7]
+    narrow(found.model, channels, found.keep, problem.train, seed=0, device="cpu")
+    assert channels.count(found.model).tolist() == found.widths.tolist()
     # With one channel more in any group it would have been over, or within the errors aimed at.
     for group in np.flatnonzero(found.widths < [6, 9, 7]):
         wider = found.widths.copy()
@@ -82,17 +85,18 @@ def test_what_measures_more_is_narrowed_until_it_is_inside(problem, factor, nois
 
 def test_networks_are_measured_together_and_only_while_they_are_open(problem):
     device = Device(problem.energy, 1.1)
-    found = run(problem, device, budgets=[0.9, 0.45, 0.4])
+    share = problem.joules([6, 9, 7]) / problem.joules(problem.full_widths)
+    found = run(problem, device, budgets=[0.9, 1.05 * share, 1.01 * share])
     assert [each.closed for each in found] == [True, True, True]
     assert [len(each.measured_j) for each in found] == [1, 2, 2]
     assert device.asked == 2
 
 
 def test_a_device_that_cannot_be_satisfied_is_said(problem):
-    (found,) = run(problem, Device(problem.energy, 100.0), rounds=2)
+    (found,) = run(problem, Device(problem.energy, 100.0), rounds=40)
     assert found.closed is False
     assert found.widths.tolist() == problem.smallest.tolist()
-    assert len(found.measured_j) == 3
+    assert len(found.measured_j) == 41
 
 
 def test_widths_that_cannot_be_measured_are_neither_inside_nor_outside(problem):
@@ -119,3 +123,45 @@ def test_choices_are_kept_as_numbers_of_channels(problem):
     keep = channels.keep_largest(problem.student(), [3, 5, 2])
     numbers = [each.nonzero().flatten().tolist() for each in keep]
     assert all(map(torch.equal, keep, channels.keeping(numbers)))
+
+
+def test_one_reading_that_is_far_off_does_not_cost_the_network(problem):
+    @dataclass
+    class Outlier(Device):
+        def measure(self, network, widths, *, seed, first=0, journal=None):
+            joules = super().measure(network, widths, seed=seed)
+            if self.asked == 1:
+                joules[0] *= 9
+            return joules
+
+    before = problem.joules([6, 9, 7])
+    (found,) = run(problem, Outlier(problem.energy, 1.0), budgets=[0.5])
+    assert found.closed
+    # Less than a step, and the channel that crosses it.
+    assert problem.joules(found.widths) > (1 - LARGEST_STEP) * before - 0.1 * before
+
+
+def test_a_narrowed_network_has_statistics_of_its_own(problem):
+    channels, model = problem.channels, problem.student()
+    keep = channels.keep_largest(model, [4, 6, 5])
+    narrow(model, channels, keep, problem.train, seed=0, device="cpu")
+    slim = channels.slim(model, channels.kept(model)).train()
+    for module in slim.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    stream = problem.train.batches(IMAGES, 0)
+    for _ in range(BATCHES):
+        slim(next(stream)[0])
+    expected = [m.running_mean for m in slim.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    found = channels.slim(model, channels.kept(model))
+    means = [m.running_mean for m in found.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(means, expected, strict=True))
+
+
+def test_a_network_that_keeps_all_it_has_stays_as_it_is(problem):
+    channels, model = problem.channels, problem.student()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    narrow(model, channels, channels.kept(model), problem.train, seed=0, device="cpu")
+    assert all(before[name].equal(tensor) for name, tensor in model.state_dict().items())
+    assert problem.train.asked["batches"] == 0

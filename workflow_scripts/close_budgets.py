@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ecc import data, energy, metrics, platforms, runs
-from ecc.closing import close
+from ecc.closing import close, narrow
 from ecc.logs import job
 from ecc.networks import Network
 from ecc.training import evaluate, load_weights
@@ -43,8 +43,8 @@ def close_budgets(
     model = energy.load(energy_model, full.structure)
     found = [metrics.from_file(runs.read_json(path)) for path in compression]
     networks = [load_weights(Path(path), full.build()) for path in masked]
-    holdout = data.load(dataset, Path(manifest).parent).holdout
-    before = [evaluate(network, holdout, device=device) for network in networks]
+    images = data.load(dataset, Path(manifest).parent)
+    before = [evaluate(network, images.holdout, device=device) for network in networks]
     closed = close(
         on,
         platforms.Deployed(full.structure, network),
@@ -58,8 +58,11 @@ def close_budgets(
         journal=Path(journal),
     )
     for file, result, run, accuracy in zip(files, closed, found, before, strict=True):
+        narrow(
+            result.model, full.channels, result.keep, images.train, seed=run["seed"], device=device
+        )
         narrowed = result.widths.tolist() != run["widths"]
-        after = evaluate(result.model, holdout, device=device) if narrowed else accuracy
+        after = evaluate(result.model, images.holdout, device=device) if narrowed else accuracy
         runs.write_json(
             file,
             {

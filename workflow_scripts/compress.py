@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from ecc import data, energy, metrics as units, runs
-from ecc.counts import COUNTS, Count
 from ecc.logs import job
 from ecc.methods import Limit, Problem, compress as compress_by
 from ecc.networks import Network
@@ -42,8 +41,7 @@ def compress(
     full = Network(**network)
     weights = load_weights(Path(dense), full.build())
     model = energy.load(energy_model, full.structure)
-    limiting = {name: energy.load(file, full.structure) for name, file in limits.items()}
-    limiting |= {name: Count(name, full.structure) for name in COUNTS}
+    limiting = energy.limit_models(full.structure, limits)
     resolved = units.from_file(runs.read_json(budgets))
     for (budget, seed), *files in zip(covered, masked, history, metrics, strict=True):
         logging.info("budget %s, seed %d", budget, seed)

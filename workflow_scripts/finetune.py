@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ecc import data, metrics as units, runs
+from ecc.closing import narrow
 from ecc.finetuning import finetune as finetune_with
 from ecc.logs import job
 from ecc.networks import Network
@@ -80,7 +81,8 @@ def finetune_run(
     model = load_weights(Path(masked), setting.network.build())
     closed = {} if closing is None else runs.read_json(closing)
     if closed:
-        channels.mask(model, channels.keeping(closed.pop("kept")))
+        keep = channels.keeping(closed.pop("kept"))
+        narrow(model, channels, keep, setting.dataset.train, seed=seed, device=device)
     widths = channels.count(model)
     before = evaluate(model, setting.dataset.validation, device=device)
     small = channels.slim(model, channels.kept(model))
@@ -111,7 +113,7 @@ def finetune_run(
             "dense_accuracy": setting.dense_accuracy,
             "accuracy_before_finetuning": before,
             "accuracy": accuracy,
-            "limited": so_far["limited"],
+            "limited": {name: found["limit"] for name, found in so_far["limited"].items()},
             "closing": closed or None,
             "iterations": so_far["iterations"] + len(frame),
             "effort": {**so_far["effort"], "finetuning_images": images},

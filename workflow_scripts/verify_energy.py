@@ -14,6 +14,7 @@ from ecc.verification import verify
 def verify_energy(
     structure: str,
     energy_model: str,
+    limits: Mapping[str, str],
     finetuned: Sequence[str],
     *,
     platform: str,
@@ -27,6 +28,7 @@ def verify_energy(
 ) -> None:
     """`finetuned` are the metrics of the runs, `files` where what is measured of each goes.
 
+    `limits` are energy models of further platforms, by the names that budgets' limits have.
     `name` keeps the noise of an emulated platform apart from that of other methods' networks.
     """
     traced = Structure.read(structure)
@@ -42,8 +44,15 @@ def verify_energy(
         seed=zlib.crc32(f"{seed}/{name}".encode()),
         journal=Path(journal),
     )
-    for file, row in zip(files, rows, strict=True):
-        runs.write_json(file, {"repeats": repeats, **metrics.to_file(row, device.metric)})
+    models = energy.limit_models(traced, limits)
+    for file, row, run in zip(files, rows, found, strict=True):
+        widths = [group["width"] for group in run["groups"]]
+        limited = {
+            name: {"limit": limit, "modelled": float(models[name].energy(widths))}
+            for name, limit in run["limited"].items()
+        }
+        measured = metrics.to_file(row, device.metric)
+        runs.write_json(file, {"repeats": repeats, **measured, "limited": limited})
 
 
 if __name__ == "__main__":
@@ -51,6 +60,7 @@ if __name__ == "__main__":
         verify_energy(
             snakemake.input.structure,
             snakemake.input.energy_model,
+            dict(zip(snakemake.params.limiting, snakemake.input.limits, strict=True)),
             snakemake.input.metrics,
             platform=snakemake.wildcards.platform,
             platform_settings=snakemake.params.platform,

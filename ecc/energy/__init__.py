@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from ecc.counts import COUNTS, Count
 from ecc.energy import fitting, lookup, mlp, model
 from ecc.energy.bilinear import BilinearChain, BilinearGraph
 from ecc.energy.lookup import LookUp, tabulate
@@ -33,6 +34,7 @@ __all__ = [
     "Mlp",
     "draw_widths",
     "fit",
+    "limit_models",
     "load",
     "read_samples",
     "relative_error",
@@ -103,3 +105,9 @@ def load(path: str | Path, structure: Structure) -> EnergyModel:
     Raises UserError where it is absent, damaged, of a later format, or of another network.
     """
     return model.load(path, structure, KINDS)
+
+
+def limit_models(structure: Structure, files: Mapping[str, str]) -> dict[str, EnergyModel | Count]:
+    """What limits are kept on, by name: the energy models in `files`, and all counts."""
+    models = {name: load(file, structure) for name, file in files.items()}
+    return {**models, **{name: Count(name, structure) for name in COUNTS}}

@@ -135,10 +135,10 @@ def limits(metrics: Paths) -> pd.DataFrame:
     what the slim network has by the model, in seconds, joules, bytes, or as a count.
     """
     rows = [
-        {**run, **_json(path.with_name("energy.json"), ["modelled_energy_j"]), **found}
-        | {"limited": name}
+        {**run, **verified, **found, "limited": name}
         for path, run in _runs_by_path(metrics).items()
-        for name, found in run.get("limited", {}).items()
+        for verified in [_json(path.with_name("energy.json"), ["modelled_energy_j", "limited"])]
+        for name, found in verified["limited"].items()
     ]
     frame = pd.DataFrame(rows, columns=[*LIMITS, "metric"])
     keys = [*(column for column in RUN if column in LIMITS), "limited"]

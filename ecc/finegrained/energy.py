@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ecc.finegrained.densities import densities
 from ecc.finegrained.rounds import Energy
-from ecc.methods.evolution import calibrate
 from ecc.networks import Network
 from ecc.platforms.eyeriss import CAUSES, Eyeriss
 from ecc.structure import Structure
+from ecc.training import calibrate
 
 Array = NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ecc.channels import Channels
 from ecc.errors import UserError
 from ecc.methods.problem import Compressed, Problem
-from ecc.training import adam, device_of, evaluate, train
+from ecc.training import adam, calibrate, device_of, evaluate, train
 
 Integers = NDArray[np.int64]
 BISECTIONS = 30
@@ -272,21 +272,3 @@ def masked_weights(channels: Channels, model: nn.Module, keep: list[Tensor]) -> 
                 masks[name] = torch.ones_like(reader.weight(model))
             reader.zero(masks[name], ~kept.cpu())
     return {name: model.get_parameter(name) * mask for name, mask in masks.items()}
-
-
-@torch.no_grad()
-def calibrate(model: nn.Module, batches: list[Tensor], device: torch.device) -> None:
-    """Replaces batch-norm statistics by the means over batches of images."""
-    normalisations = [m for m in model.modules() if isinstance(m, _BatchNorm)]
-    if not batches or not normalisations:
-        return
-    model.to(device).eval()
-    momenta = [m.momentum for m in normalisations]
-    for m in normalisations:
-        m.reset_running_stats()
-        m.momentum = None  # torch's mean over all batches
-        m.train()
-    for images in batches:
-        model(images.to(device))
-    for m, momentum in zip(normalisations, momenta, strict=True):
-        m.momentum = momentum
