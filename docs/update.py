@@ -1,15 +1,16 @@
-"""Writes the numbers of README.md from the tables of a run, and copies its figure 4.
+"""Writes the numbers of pages from the tables of runs, and copies figures.
 
-    .venv/bin/python docs/update.py            after `make figures`
+    .venv/bin/python docs/update.py            after `make figures`, or a run that PAGES names
 
-What stands between `<!-- name -->` and `<!-- end -->` in the README is replaced.
+What stands between `<!-- name -->` and `<!-- end -->` in a page is replaced; pages whose runs are
+not in `results/` stay as they are.
 """
 
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -93,12 +94,69 @@ def verified(tables: Path) -> str:
     )
 
 
-BLOCKS = {"accuracy": accuracy, "energy_models": energy_models, "verified": verified}
+def methods(tables: Path) -> str:
+    """Accuracy after fine-tuning of every method at every budget, mean and deviation over seeds."""
+    found = pd.read_csv(tables / "comparison.csv")
+    found = found[(found["stage"] == "after_finetuning") & (found["experiment"] == "mobilenet")]
+    return _by_budget(found)
 
 
-def filled(text: str, tables: Path) -> str:
+def iterations(tables: Path) -> str:
+    """The same for experiments that differ in their iterations, one table below the other."""
+    found = pd.read_csv(tables / "comparison.csv")
+    found = found[found["stage"] == "after_finetuning"]
+    return "\n".join(
+        f"{_told_iterations(experiment)}:\n\n{_by_budget(part)}"
+        for experiment, part in sorted(
+            found.groupby("experiment"), key=lambda entry: entry[0] != "mobilenet"
+        )
+    )
+
+
+def terms(tables: Path) -> str:
+    """What a run of each method used, on average over budgets, seeds and platforms."""
+    found = pd.read_csv(tables / "equal_terms.csv")
+    hardware = found["hardware"].iloc[0]
+    found = found[found["experiment"] == "mobilenet"].drop(columns=["experiment", "platform"])
+    peak = found.groupby("method")["peak_memory_mb"].max()
+    mean = found.groupby("method").mean(numeric_only=True).assign(peak_memory_mb=peak)
+    rows = [
+        [
+            name(str(method)),
+            *(f"{row[key]:,.0f}" for key in TERMS if key != "accuracy"),
+            f"{row['accuracy']:.3f}",
+        ]
+        for method, row in mean.sort_values("accuracy", ascending=False).iterrows()
+    ]
+    return _table(["A run of", *TERMS.values()], rows, f"Seconds are those of {hardware}.")
+
+
+TERMS = {
+    "iterations": "iterations",
+    "images_seen": "training images",
+    "evaluations": "hold-out passes",
+    "images_evaluated": "hold-out images",
+    "seconds": "seconds",
+    "peak_memory_mb": "peak MB",
+    "accuracy": "accuracy",
+}
+Block = Callable[[Path], str]
+README: dict[str, Block] = {
+    "accuracy": accuracy,
+    "energy_models": energy_models,
+    "verified": verified,
+}
+PAGES: Sequence[tuple[str, str, dict[str, Block]]] = (  # page, folder of the run, blocks
+    ("README.md", "", README),
+    ("docs/methods/README.md", "methods", {"methods": methods, "terms": terms}),
+    ("docs/methods/README.md", "iterations", {"iterations": iterations}),
+)
+FIGURES = {"": "figure_04", "methods": "methods"}  # by folder: the name in docs/images
+
+
+def filled(text: str, tables: Path, blocks: dict[str, Block]) -> str:
     """`text` with every block made anew. Raises ValueError where a block is not there once."""
-    for block, make in BLOCKS.items():
+    for block, make in blocks.items():
         pattern = rf"(<!-- {block} -->\n).*?(<!-- end -->)"
         content = make(tables)
         text, count = re.subn(
@@ -107,6 +165,29 @@ def filled(text: str, tables: Path) -> str:
         if count != 1:
             raise ValueError(f"the text has {count} blocks '{block}', not one")
     return text
+
+
+def _by_budget(found: pd.DataFrame) -> str:
+    """Rows are methods, the best on average first; columns are budgets, the best of each bold."""
+    keys = ["platform", "budget_fraction"]
+    of = {key: group.set_index("method") for key, group in found.groupby(keys)}
+    columns = sorted(of, key=lambda key: (key[0], -key[1]))
+    ranked = found.groupby("method")["mean"].mean().sort_values(ascending=False).index
+
+    def cell(method: str, column: tuple[str, float]) -> str:
+        row, best = of[column].loc[method], of[column]["mean"].max()
+        mean = f"**{row['mean']:.3f}**" if row["mean"] == best else f"{row['mean']:.3f}"
+        return f"{mean} ± {row['std']:.3f}"
+
+    rows = [[name(method), *(cell(method, column) for column in columns)] for method in ranked]
+    return _table(
+        ["Method", *(f"{name(platform)}, {budget:.2f}" for platform, budget in columns)], rows
+    )
+
+
+def _told_iterations(experiment: str) -> str:
+    times = re.search(r"(\d+)_times", experiment)
+    return f"{times[1]} times the iterations" if times else "As in `configs/methods.yaml`"
 
 
 def _widest_first(entry: tuple[tuple[str, str, float], pd.DataFrame]) -> tuple[bool, str, float]:
@@ -125,9 +206,17 @@ def _wrapped(text: str) -> str:
 
 
 def main(results: Path = ROOT / "results") -> None:
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text(), results / "tables"))
-    shutil.copy(results / "figures/figure_04.png", ROOT / "docs/images/figure_04.png")
+    for page, folder, blocks in PAGES:
+        tables, path = results / folder / "tables", ROOT / page
+        if not tables.is_dir():
+            print(f"{page} stays as it is: there is no {tables}")
+            continue
+        path.write_text(filled(path.read_text(), tables, blocks))
+        if folder in FIGURES:
+            shutil.copy(
+                results / folder / "figures/figure_04.png",
+                ROOT / f"docs/images/{FIGURES[folder]}.png",
+            )
 
 
 if __name__ == "__main__":

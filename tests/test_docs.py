@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -156,6 +157,37 @@ def test_example_compresses_the_digits():
 
 
 @pytest.fixture
+def own_method(monkeypatch):
+    """The example of an own method, registered as its page says."""
+    monkeypatch.syspath_prepend(ROOT / "docs/examples")
+    example = script(ROOT / "docs/examples/own_method.py")
+    monkeypatch.setitem(methods.METHODS, "greedy", example)
+    return example
+
+
+def test_own_method_of_the_docs_compresses_the_digits(own_method):
+    assert len((ROOT / "docs/examples/own_method.py").read_text().splitlines()) < 60
+    training = replace(sys.modules["compress_digits"].TRAINING, iterations=8)
+    found = own_method.main(training, methods=("uniform", "greedy"))
+    assert list(found.index) == ["uniform", "greedy"]
+    assert (found["measured_energy_j"] <= 1.03 * found["budget_j"]).all()
+    assert found.filter(like="accuracy").stack().between(0, 1).all()
+
+
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("fraction", [1.0, 0.8, 0.45])
+def test_own_method_of_the_docs_is_on_equal_terms(own_method, tiny_problem, fraction, step):
+    problem = tiny_problem(fraction, iterations=5, lower_bounds=np.array([2, 3, 1]))
+    result = methods.compress("greedy", problem, {"step": step})
+    assert problem.joules(result.widths) <= problem.budget_j
+    assert (result.widths >= problem.smallest).all()
+    assert (result.widths == problem.full_widths).all() == (fraction == 1.0)
+    assert np.array_equal(problem.channels.count(result.model), result.widths)
+    assert result.iterations == problem.train.asked["batches"] == 5
+    assert problem.holdout.asked["ordered"] == 0
+
+
+@pytest.fixture
 def tables(tmp_path):
     """Tables of a run of two methods with two seeds at one budget, and of one energy model."""
     runs = pd.DataFrame(
@@ -188,12 +220,42 @@ def tables(tmp_path):
 
 def test_update_fills_the_readme_from_tables(tables):
     update = script(ROOT / "docs/update.py")
-    text = update.filled(README, tables)
+    text = update.filled(README, tables, update.README)
     assert "| MobileNet, Jetson TX2 | 0.50 (0.0100 J) | 0.810 → **0.910** | 0.100 → 0.710 |" in text
     assert "| MobileNet, Jetson TX2 | 2.64 |" in text
     told = " ".join(text.split())
     assert "3 of 4 slim networks are within their budget; the worst exceeds it by 2.0 %" in told
     assert "within 0.4 % of the 2 published" in told
-    assert update.filled(text, tables) == text
+    assert update.filled(text, tables, update.README) == text
     with pytest.raises(ValueError, match="accuracy"):
-        update.filled("no blocks", tables)
+        update.filled("no blocks", tables, update.README)
+
+
+def test_update_fills_the_page_of_the_methods_from_tables(tables):
+    update = script(ROOT / "docs/update.py")
+    terms = {
+        "experiment": "mobilenet",
+        "platform": ["gtx1080ti", "jetson_tx2"] * 2,
+        "method": ["ecc", "ecc", "uniform", "uniform"],
+        **{key: [1000.0, 2000.0, 10.0, 20.0] for key in update.TERMS},
+        "peak_memory_mb": [1.0, 5.0, 2.0, 3.0],
+        "accuracy": [0.5, 0.6, 0.7, 0.8],
+        "hardware": "a processor",
+    }
+    pd.DataFrame(terms).to_csv(tables / "equal_terms.csv", index=False)
+    assert update.methods(tables).splitlines() == [
+        "| Method | Jetson TX2, 0.50 |",
+        "| --- | --- |",
+        "| ECC | **0.910** ± 0.014 |",
+        "| uniform width | 0.710 ± 0.014 |",
+    ]
+    lines = update.terms(tables).splitlines()
+    assert lines[2] == "| uniform width | 15 | 15 | 15 | 15 | 15 | 3 | 0.750 |"
+    assert lines[3] == "| ECC | 1,500 | 1,500 | 1,500 | 1,500 | 1,500 | 5 | 0.550 |"
+    assert "a processor" in lines[-1]
+    assert update.iterations(tables).startswith("As in `configs/methods.yaml`:\n\n| Method |")
+    page = (ROOT / "docs/methods/README.md").read_text()
+    for _, folder, blocks in update.PAGES[1:]:
+        assert folder in ("methods", "iterations")
+        page = update.filled(page, tables, blocks)
+    assert "| ECC | **0.910** ± 0.014 |" in page

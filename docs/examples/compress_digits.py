@@ -7,6 +7,7 @@ Run it in the folder of the repository; seconds on one core.
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def energy_model(samples: int = 1000, unseen: int = 200) -> energy.EnergyModel:
     return model
 
 
-def main(training: TrainingSettings = TRAINING) -> pd.DataFrame:
+def main(
+    training: TrainingSettings = TRAINING, methods: Sequence[str] = ("uniform", "ecc")
+) -> pd.DataFrame:
     """One row a method: accuracies, and the slim network's energy beside its budget.
 
     `training` is that of compression; dense training is as long, fine-tuning half as long.
@@ -78,7 +81,7 @@ def main(training: TrainingSettings = TRAINING) -> pd.DataFrame:
     phase = {"loss": "distillation", "iterations": training.iterations // 2, "schedule": "cosine"}
     phase |= {"batch_size": 64, "learning_rate": 2e-3, "device": "cpu"}
     rows = {}
-    for method in ("uniform", "ecc"):
+    for method in methods:
         compressed = compress(method, problem, {})
         before = evaluate(compressed.model, images.validation, device="cpu")
         [verified] = verify(

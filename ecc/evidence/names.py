@@ -6,6 +6,7 @@ NAMES = {
     "netadapt": "NetAdapt",
     "uniform": "uniform width",
     "amc": "AMC",
+    "amc_published": "AMC, published settings",
     "eap": "EAP",
     "eap_forward": "EAP in forward order",
     "eap_fixed": "EAP, equal share of all layers",
