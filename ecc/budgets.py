@@ -34,7 +34,7 @@ class Range:
 class Budget:
     """`dense`: a fraction of dense energy; `reducible`: of what lies between the smallest
     reachable energy and dense; `joules`, `seconds` and `count`: themselves. `limits` are further
-    budgets by what they limit: the name of a platform, or of a count (`ecc.energy.counts`).
+    budgets by what they limit: the name of a platform, or of a count (`ecc.counts`).
     """
 
     kind: str

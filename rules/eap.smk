@@ -6,6 +6,7 @@ if EAP:
     refuse_unknown("platform", [name for name in PLATFORMS if kind_of(name) == "eyeriss"])
     refuse_unknown("class_arm", list(EAP["arms"]))
     refuse_unknown("dense.networks", list(config["networks"]))
+    refuse_classes()
 
     rule layer_energy:
         input:

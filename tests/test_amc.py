@@ -1,6 +1,7 @@
 """AMC: a wall that no episode passes, least squares that is one, a search that resumes."""
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,6 +98,33 @@ def test_a_hundred_thousand_random_episodes_stay_inside():
     assert problem.energy.energy(episodes).max() <= problem.budget_j
 
 
+class Drawn:
+    """Energies of three groups without any order: wider is as often cheaper."""
+
+    def __init__(self, seed):
+        self.table = np.random.default_rng(seed).random((9, 9, 9))
+
+    def energy(self, widths):
+        return self.table[tuple(np.moveaxis(np.asarray(widths), -1, 0))]
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1), st.sampled_from([1, 2, 4]))
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_no_episode_exceeds_the_budget_where_energy_does_not_grow_with_width(seed, share, multiple):
+    nothing = dict.fromkeys(["dense", "train", "holdout", "training"])
+    full = np.array([8, 8, 8])
+    energy, stream = Drawn(seed), np.random.default_rng(seed)
+    low = float(energy.energy(np.ones(3, dtype=int)))
+    channels = Traced(SimpleNamespace(full_widths=full))
+    problem = Problem(**nothing, channels=channels, energy=energy, budget_j=low + share * (1 - low))
+    wall = Wall(problem, 0.0, multiple)
+    for _ in range(5):
+        widths = walk(wall, stream.random(3))
+        assert problem.joules(widths) <= problem.budget_j
+        assert (widths >= 1).all()
+        assert (widths <= full).all()
+
+
 def test_the_wall_is_the_closed_form_where_energy_is_affine():
     structure = STRUCTURES["mobilenet"]
     stream = np.random.default_rng(1)
@@ -190,6 +218,47 @@ def test_a_killed_search_ends_as_an_uninterrupted_one(tiny_problem, tmp_path, mo
     resumed = compress("amc", problem, settings)
     assert resumed.history.equals(whole.history)
     assert np.array_equal(resumed.widths, whole.widths)
-    assert resumed.effort.evaluations == whole.effort.evaluations
+    assert resumed.effort == whole.effort
     other = compress("amc", replace(problem, seed=1), settings)  # a stranger's is not used
     assert not other.history.equals(whole.history)
+
+
+def sorted_by_class(split):
+    order = torch.argsort(split.labels, stable=True)
+    split.images, split.labels = split.images[order], split.labels[order]
+    return split
+
+
+@pytest.mark.parametrize("by_class", [True, False])
+def test_some_holdout_images_are_of_all_classes(tiny_problem, memory_split, by_class):
+    """Whether a split is sorted by class, as those on disk are, or in turn, as those of tests."""
+    split = memory_split(count=200)
+    holdout = sorted_by_class(split) if by_class else split
+    problem = tiny_problem(holdout=holdout).counted()
+    some = problem.some_holdout(100)
+    images, labels = (torch.cat(part) for part in zip(*some.ordered(33), strict=True))
+    assert len(some) == len(images) == 100
+    assert len(torch.unique(images, dim=0)) == 100
+    counts = torch.bincount(labels, minlength=4)
+    assert (counts == 25).all() if by_class else (counts > 10).all()
+    again = torch.cat([labels for _, labels in problem.some_holdout(100).ordered(100)])
+    assert torch.equal(labels, again)
+    assert len(problem.some_holdout(1000)) == 200
+
+
+@pytest.mark.parametrize(("asked", "used"), [(0, 32), (7, 7), (100, 32)])
+def test_images_evaluated_are_those_of_the_episodes(tiny_problem, asked, used):
+    problem = tiny_problem()
+    settings = {**FAST, "episodes": 6, "holdout_images": asked}
+    effort = compress("amc", problem, settings).effort
+    assert (effort.evaluations, effort.images_evaluated) == (6, 6 * used)
+    assert effort.images_seen == 50  # by least squares
+    # Chosen images are read once, and stay in memory.
+    assert problem.holdout.asked["ordered"] == (1 if asked else 6)
+
+
+def test_only_episodes_of_the_agent_have_noise(tiny_problem):
+    settings = {**FAST, "episodes": 8, "decay": 1.0}
+    noise = compress("amc", tiny_problem(), settings).history["noise"]
+    assert noise.isna().tolist() == [True] * 5 + [False] * 3
+    assert (noise[5:] == 0.5).all()

@@ -91,6 +91,13 @@ def test_magnitude_pruning_is_within_each_filter():
     assert largest(weights, 0.99).sum(axis=1).tolist() == [1, 1, 0]
 
 
+@pytest.mark.parametrize("kept", [0.9, 0.8, 0.7, 0.6, 0.3, 0.1])
+def test_no_more_weights_are_kept_than_their_part(kept):
+    for tens in range(1, 30):
+        support = largest(drawn(0, 1, 10 * tens), 1 - kept)
+        assert support.sum() == round(10 * kept) * tens
+
+
 @given(st.integers(0, 1000), st.integers(1, 5))
 @hypothesis_settings(max_examples=50, deadline=None)
 def test_least_squares_agrees_with_numpy_and_brute_force(seed, size):
@@ -394,3 +401,18 @@ def test_least_squares_makes_the_pruned_network_closer(tiny_problem):
         target = problem.dense.eval()(images)
         refitted, plain = (m.eval()(images) for m in (result.model, dropped))
     assert (refitted - target).square().mean() < (plain - target).square().mean()
+
+
+@pytest.mark.parametrize("settings", [{"images": 1, "positions": 1}, {"growth": 1.05}])
+def test_rounds_of_channels_are_few(tiny_problem, training_settings, settings):
+    """A single sample has no deviation that an error could be relative to."""
+    training = training_settings(iterations=1, batch_size=1)
+    problem = tiny_problem(0.2, training=training)
+    history = compress("eap", problem, settings).history
+    assert history["round"].max() < 200
+    assert history["energy_j"].iloc[-1] <= problem.budget_j
+
+
+def test_a_growth_that_takes_thousands_of_rounds_is_refused(tiny_problem):
+    with pytest.raises(UserError, match=r"methods\.eap\.growth: 1\.001"):
+        compress("eap", tiny_problem(), {"growth": 1.001})

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
+from ecc.errors import UserError
+from ecc.methods import compress, lcp
 from ecc.methods.knapsack import choose, knapsack
 from ecc.methods.lcp import Ranking
 
@@ -87,3 +89,19 @@ def test_compensation_moves_channels_between_groups(tiny_problem):
     favoured = ranking.widths(np.array([0.0, 5.0, 0.0]))
     assert favoured[1] == 12
     assert favoured[1] > ranking.widths(np.array([0.0, -5.0, 0.0]))[1]
+
+
+@pytest.mark.parametrize(("iterations", "each"), [(60, 5), (59, 4), (11, 0)])
+def test_lcp_trains_all_candidates_as_long(tiny_problem, monkeypatch, iterations, each):
+    """`search` of the iterations need not be a multiple of `evaluations`."""
+    spent = []
+    monkeypatch.setattr(lcp, "_train", lambda *given: spent.append(given[3]))
+    problem = tiny_problem(0.5, iterations=iterations)
+    settings = {"evaluations": 6, "population": 3, "tournament": 2, "search": 0.5}
+    compress("lcp", problem, settings)
+    assert spent == [each] * 6 + [iterations - 6 * each]
+
+
+def test_lcp_names_a_tournament_larger_than_the_population(tiny_problem):
+    with pytest.raises(UserError, match=r"methods\.lcp\.tournament: 99 .* population of 64"):
+        compress("lcp", tiny_problem(), {"tournament": 99})

@@ -1,5 +1,6 @@
 """EAP's energy of dense networks by layer and data type, and networks compared."""
 
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,18 @@ def test_crops_are_normalised_and_too_large_ones_refused():
     assert torch.equal(images, crops((40, 30), 5, seed=1))
     with pytest.raises(UserError, match="500x40"):
         crops((500, 40), 1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [((512, 1024), "512x1024 pixels"), ((64, 128), "ConvTranspose2d")]
+)
+def test_a_network_without_energy_by_layer_is_named(tmp_path, size, words):
+    script = runpy.run_path(str(ROOT / "workflow_scripts/layer_energy.py"))
+    erfnet = {"architecture": "erfnet", "classes": 20, "multiplier": 0.25, "size": size}
+    with pytest.raises(UserError, match=rf"eap\.dense\.networks: mine: .*{words}"):
+        script["layer_energy"](
+            {"mine": erfnet}, {"kind": "eyeriss"}, 1, 2, 0, str(tmp_path / "layers.csv")
+        )
 
 
 def test_googlenet_costs_1_92_times_as_much_as_alexnet():

@@ -203,6 +203,18 @@ def test_iterations_spent_are_those_given(tiny_problem, variant, iterations):
     assert looked_at == (variant[1]["batches"] if variant[0] == "amc" else result.iterations)
 
 
+@pytest.mark.parametrize("method", ["ecc", "ecc_early", "eap", "knapsack"])
+def test_a_run_resumed_after_its_last_iteration_has_seen_the_same_images(
+    tiny_problem, training_settings, tmp_path, method
+):
+    training = training_settings(iterations=30, checkpoint_every=10)
+    problem = tiny_problem(training=training, checkpoint=tmp_path / "checkpoint.safetensors")
+    first, again = (compress(method, problem, VARIANTS[method][1]) for _ in range(2))
+    assert problem.checkpoint.exists()
+    assert first.effort == again.effort
+    assert again.effort.images_seen == 30 * 8
+
+
 def test_budget_that_cannot_be_met_names_the_smallest_energy(tiny_problem, variant):
     problem = tiny_problem(lower_bounds=np.array([4, 4, 4]))
     smallest = problem.joules(np.array([4, 4, 4]))
@@ -371,6 +383,23 @@ def test_netadapt_passes_over_a_group_that_costs_nothing(tiny_problem):
     for selection in ("accuracy", "accuracy_per_energy"):
         result = compress("netadapt", problem, {"selection": selection, "decay": 0.7})
         assert problem.joules(result.widths) <= problem.budget_j
+
+
+class Joint:
+    """Energy 4 + s0 s1: of the last group none, and no group alone reaches a low target."""
+
+    def energy(self, widths):
+        return 4.0 + np.asarray(widths)[..., 0] * np.asarray(widths)[..., 1]
+
+
+@pytest.mark.parametrize("selection", ["accuracy", "accuracy_per_energy"])
+def test_netadapt_narrows_what_saves_energy_where_no_group_alone_reaches_the_target(
+    tiny_problem, selection
+):
+    problem = tiny_problem(iterations=3, energy=Joint(), budget_j=6.0)
+    result = compress("netadapt", problem, {"selection": selection, "decay": 0.05})
+    assert sorted(result.history["group"]) == [0, 1]
+    assert result.widths[2] == 10
 
 
 @pytest.mark.parametrize("bounds", [[1, 1, 1], [5, 2, 1]])

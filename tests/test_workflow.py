@@ -235,6 +235,25 @@ def test_a_wrong_configuration_ends_with_one_line(finished, change, words):
 
 
 @pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "eap: {classes: [9, 4]}",
+            "config key eap.classes: 9 is too many: mobilenet_embedded has 8",
+        ),
+        ("eap: {dense: {images: 1}}", "config key eap.dense.images: 1 must be at least 2"),
+        ("platforms: {mine: {kind: eyeriss, metric: latency}}", "platforms.mine: eyeriss has no"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_named_in_one_line(finished, change, words):
+    (finished / "unfit.yaml").write_text(change)
+    code, output = snakemake(finished, *SMOKE, "unfit.yaml", "-n")
+    assert code == 1
+    assert words in output.splitlines()[-1]
+    assert ".smk" not in output
+
+
+@pytest.mark.parametrize(
     ("name", "budget", "words"),
     [
         ("low", "joules: 1.0e-6", "the smallest reachable energy is"),

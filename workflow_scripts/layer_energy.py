@@ -9,6 +9,7 @@ import torch
 
 from ecc import finegrained, platforms, runs
 from ecc.data.photographs import crops
+from ecc.errors import UserError
 from ecc.logs import job
 from ecc.networks import Network
 
@@ -24,9 +25,12 @@ def layer_energy(
     accelerator = replace(platforms.make("eap", platform), batch=batch)
     frames = []
     for name, settings in networks.items():
-        network = Network(**settings)
-        seen = crops(network.size, images, seed)
-        frame = finegrained.dense_layers(network, accelerator, seen, seed)
+        try:
+            network = Network(**settings)
+            seen = crops(network.size, images, seed)
+            frame = finegrained.dense_layers(network, accelerator, seen, seed)
+        except UserError as error:
+            raise UserError(f"config key eap.dense.networks: {name}: {error}") from error
         frames.append(frame.assign(network=name)[["network", *frame.columns]])
     runs.write_csv(output, pd.concat(frames, ignore_index=True))
 

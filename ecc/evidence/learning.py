@@ -12,16 +12,24 @@ WINDOW = 20  # episodes over which rewards are averaged
 
 
 def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """Hold-out accuracy by episode, one panel a platform, one colour a budget, means over seeds.
+    """Hold-out accuracy by episode, one panel a platform and entry of `methods`, one colour a
+    budget, means over seeds.
 
-    `histories` are AMC's, one row an episode, with experiment, platform, budget_fraction, limits
-    and seed. Lines are moving averages of all episodes, dashed ones the best so far; the dotted
-    line is where the agent takes over from random actions.
+    `histories` are AMC's, one row an episode, with experiment, platform, method, budget_fraction,
+    limits and seed. Lines are moving averages of all episodes, dashed ones the best so far; the
+    dotted line is where the agent takes over from random actions, which have no noise.
     """
     plain = histories[histories["limits"] == NO_LIMITS]
-    shown = dict(list((plain if len(plain) else histories).groupby(["experiment", "platform"])))
+    plain = plain if len(plain) else histories
+    shown = dict(list(plain.groupby(["experiment", "platform", "method"])))
+    several = plain["method"].nunique() > 1
     with style.theme():
-        figure, axes = style.panels([f"{names.name(e)}, {titles[p]}" for e, p in shown])
+        figure, axes = style.panels(
+            [
+                f"{names.name(e)}, {titles[p]}" + (f"\n{names.name(m)}" if several else "")
+                for e, p, m in shown
+            ]
+        )
         for one, frame in zip(axes, shown.values(), strict=True):
             budgets = sorted(frame["budget_fraction"].unique(), reverse=True)
             for budget, mark in zip(budgets, style.ramp(len(budgets)), strict=True):
@@ -30,9 +38,10 @@ def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
                 smooth = found["holdout_accuracy"].rolling(WINDOW, min_periods=1).mean()
                 one.plot(smooth, color=mark["color"], lw=1.2, label=f"{budget:.3g}")
                 one.plot(found["best"], color=mark["color"], lw=0.8, ls=(0, (4, 2)))
-            random = frame[frame["noise"] == frame["noise"].max()]["episode"].max()
-            one.axvline(random, color="black", lw=0.7, ls=":")
-            one.set(xlabel="episode", xlim=(0, None), ylim=(0, None))
+            first = frame[frame["noise"].notna()]["episode"].min()
+            one.axvline(first - 0.5, color="black", lw=0.7, ls=":")
+            one.set(xlabel="episode", xlim=(0, None))
+        axes[0].set_ylim(0, None)  # of all, which share it: once all lines are drawn
         for one in axes[::2]:
             one.set_ylabel("accuracy on hold-out images")
         style.legend(figure, axes)

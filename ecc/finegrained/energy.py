@@ -23,8 +23,9 @@ def by_data_type(
 ) -> Callable[[Array, Array], dict[str, Array]]:
     """Of every operation, in units of one MAC, by the densities of its weights and inputs.
 
-    All arrays are (operations,). What an operation writes is as dense as what the next one reads
-    of it.
+    All arrays are (operations,). What an operation writes is taken to be as dense as what the next
+    operation reads of its channels, which is after any rectification, pooling and residual addition
+    between the two. These take no energy of their own: what an addition reads is not counted.
     """
     operations = structure.operations
     readers = [

@@ -23,7 +23,8 @@ def largest(weights: Array, fraction: float) -> Support:
     """
     magnitudes = np.abs(weights)
     alive = (weights != 0).sum(axis=1)
-    kept = np.maximum(alive - (fraction * alive).astype(int), np.minimum(alive, 1))
+    removed = ((fraction + 1e-12) * alive).astype(int)  # 1 - 0.9 is a little less than a tenth
+    kept = np.maximum(alive - removed, np.minimum(alive, 1))
     ranks = np.argsort(np.argsort(-magnitudes, axis=1, kind="stable"), axis=1)
     support: Support = ranks < kept[:, None]
     return support

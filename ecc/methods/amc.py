@@ -8,6 +8,7 @@ squares, without training; the best episode is what is returned.
 
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
@@ -25,7 +26,7 @@ from ecc.methods.ddpg import Agent
 from ecc.methods.problem import Compressed, Problem
 from ecc.methods.reconstruction import Reconstruction
 from ecc.methods.recording import Recorder
-from ecc.training import device_of, read_tensors
+from ecc.training import device_of, evaluate, read_tensors
 
 Floats = NDArray[np.float64]
 Widths = NDArray[np.int64]
@@ -39,7 +40,8 @@ class Settings:
 
     No group keeps fewer than `smallest_ratio` of its channels, unless the budget needs it; widths
     are multiples of `multiple` where the wall allows. Least squares sees `positions` of each of
-    `batches` x 50 training images. A reward is the accuracy on `holdout_images` (0: all).
+    `batches` x 50 training images. A reward is the accuracy on `holdout_images` (0: all), which are
+    spread evenly over the split and the same in every episode.
     """
 
     episodes: int = 400
@@ -70,7 +72,8 @@ class Settings:
 
 IMAGES = 50  # of one batch that least squares sees
 CHECKPOINT_EVERY = 25  # episodes
-COLUMNS = ("episode", "holdout_accuracy", "energy_j", "noise", "best")  # of the history
+# Of the history; no noise where an episode acts at random.
+COLUMNS = ("episode", "holdout_accuracy", "energy_j", "noise", "best")
 
 
 def compress(problem: Problem, settings: Settings) -> Compressed:
@@ -109,11 +112,11 @@ class Wall:
         trials = np.tile(self.least, (min(wanted, int(self.full[group])) - least + 1, 1))
         trials[:, :group] = decided
         trials[:, group] = np.arange(least, least + len(trials))
-        inside = np.flatnonzero(self.problem.energy.energy(trials) <= self.problem.budget_j)
+        inside = trials[self.problem.energy.energy(trials) <= self.problem.budget_j, group]
         # The smallest width is inside: it was when the group before was decided.
-        allowed = least + int(inside[-1]) if len(inside) else least
-        rounded = allowed // self.multiple * self.multiple
-        return allowed if allowed == wanted or rounded < least else rounded
+        allowed = int(inside[-1]) if len(inside) else least
+        rounded = inside[inside % self.multiple == 0]
+        return allowed if allowed == wanted or not len(rounded) else int(rounded[-1])
 
 
 class Features:
@@ -162,8 +165,6 @@ class Pruner:
     def __init__(self, problem: Problem, settings: Settings):
         self.problem, channels = problem, problem.channels
         self.device = device_of(problem.training.device)
-        last = problem.training.channels_last
-        self.memory_format = torch.channels_last if last else torch.contiguous_format
         self.dense = problem.student().to(self.device).eval()
         norms = channels.scores(self.dense, torch.abs)
         self.order = [torch.sort(n, descending=True, stable=True).indices.cpu() for n in norms]
@@ -171,9 +172,11 @@ class Pruner:
         images = [next(stream)[0] for _ in range(settings.batches)]
         recorder = Recorder(images, settings.positions, seed=problem.seed)
         self.reconstruction = Reconstruction(channels, self.dense, recorder if images else None)
-        self.model = problem.student().to(self.device).eval()
-        self.model.to(memory_format=self.memory_format)
-        self.images = settings.holdout_images or len(problem.holdout)
+        last = problem.training.channels_last
+        memory_format = torch.channels_last if last else torch.contiguous_format
+        self.model = problem.student().to(self.device).eval().to(memory_format=memory_format)
+        few = settings.holdout_images
+        self.holdout = problem.some_holdout(few) if few else problem.holdout
 
     def choose(self, widths: Sequence[int] | Widths) -> list[Tensor]:
         """The channels of largest sum |w| in each group."""
@@ -191,18 +194,9 @@ class Pruner:
         self.reconstruction.refit(self.model, keep)
         return self.model
 
-    @torch.no_grad()
     def accuracy(self, model: nn.Module) -> float:
-        """On the first hold-out images, a fraction."""
-        correct = seen = 0
-        for images, labels in self.problem.holdout.ordered(min(self.images, 256)):
-            left = self.images - seen
-            if left <= 0:
-                break
-            logits = model(images[:left].to(self.device, memory_format=self.memory_format))
-            correct += int((logits.argmax(1).cpu() == labels[:left].cpu()).sum())
-            seen += len(labels[:left])
-        return correct / seen
+        """On the hold-out images of an episode, a fraction."""
+        return evaluate(model, self.holdout, device=self.problem.training.device)
 
 
 class _Search:
@@ -245,7 +239,8 @@ class _Search:
             self.reward, self.best = accuracy, np.array(decided)
         energy_j = self.problem.joules(np.array(decided))
         row = {"episode": number, "holdout_accuracy": accuracy, "energy_j": energy_j}
-        self.history.append({**row, "noise": noise, "best": self.reward})
+        shown = noise if past_warm_up >= 0 else math.nan
+        self.history.append({**row, "noise": shown, "best": self.reward})
 
     def save(self) -> None:
         """Where a checkpoint is asked for."""

@@ -24,7 +24,9 @@ from ecc.methods.recording import Recorder
 from ecc.training import train
 
 Array = NDArray[np.float32]
-VALUES = 2**21  # outputs of candidates that restoration compares, which bounds time and memory
+# Outputs of candidates that restoration compares, which bounds time and memory: those of the first
+# samples, 16 at least. Least squares sees all samples.
+VALUES = 2**21
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Settings:
         for key, within in {
             "removed": 0 < self.removed < 1,
             "tolerance": self.tolerance > 0,
-            "growth": self.growth > 1,
+            "growth": self.growth >= 1.05,  # nearer to 1 there would be thousands of rounds
             "ridge": self.ridge > 0,
             "images": self.images >= 1,
             "positions": self.positions >= 1,
@@ -210,17 +212,21 @@ def _outputs(
     """What `restoration` compares, of all layers that read a group, one after another.
 
     What each removed channel adds (removed, N), what all others leave (N,), and the sum of absolute
-    deviations of the dense network's outputs from their means.
+    deviations of the dense network's outputs from their means. Nothing (N = 0) where no layer is
+    compared, and where these outputs do not vary: no error can be relative to them.
     """
+    nothing = np.zeros((len(removed), 0), np.float32), np.zeros(0, np.float32), 0.0
     if not layers:
-        return np.zeros((len(removed), 0), np.float32), np.zeros(0, np.float32), 0.0
+        return nothing
     filters = sum(layer.targets.shape[1] for layer in layers)
     rows = max(16, VALUES // (len(removed) * filters))
+    targets = [layer.targets[:rows] for layer in layers]
+    scale = float(sum(np.abs(y - y.mean(axis=0)).sum() for y in targets))
+    if scale == 0:
+        return nothing
     parts = np.concatenate([layer.parts(removed, rows) for layer in layers], axis=1)
     lacking = [layer.residual()[:rows].ravel() for layer in layers]
-    residual = np.concatenate(lacking) + parts.sum(axis=0)
-    targets = [layer.targets[:rows] for layer in layers]
-    return parts, residual, float(sum(np.abs(y - y.mean(axis=0)).sum() for y in targets))
+    return parts, np.concatenate(lacking) + parts.sum(axis=0), scale
 
 
 class _Reading:

@@ -32,7 +32,8 @@ class Settings:
     candidates are drawn, the best of them mutated in a share `mutated` of its groups.
 
     `sigma` is the standard deviation of the first mutations, of a logarithm; it falls linearly to
-    zero. `search` is the share of the iterations that candidates train.
+    zero. `search` is the share of the iterations that candidates train, as many each; those that
+    cannot be shared out evenly are left to the final training.
     """
 
     evaluations: int = 400
@@ -46,20 +47,25 @@ class Settings:
         for key, within in {
             "evaluations": self.evaluations >= 1,
             "population": self.population >= 1,
-            "tournament": 1 <= self.tournament <= self.population,
+            "tournament": self.tournament >= 1,
             "mutated": 0 < self.mutated <= 1,
             "sigma": self.sigma > 0,
             "search": 0 <= self.search <= 1,
         }.items():
             if not within:
                 raise UserError(f"methods.lcp.{key}: {getattr(self, key)} is out of its range")
+        if self.tournament > self.population:
+            raise UserError(
+                f"methods.lcp.tournament: {self.tournament} cannot be drawn from a population of "
+                f"{self.population}: lower it or raise methods.lcp.population"
+            )
 
 
 def compress(problem: Problem, settings: Settings) -> Compressed:
     """Searches the compensations, prunes the dense network by the best, and trains it."""
     ranking = Ranking(problem)
     given = problem.training.iterations
-    searching, rows = int(settings.search * given), []
+    each, rows = int(settings.search * given) // settings.evaluations, []
     stream = np.random.default_rng([problem.seed, 17])
     alive: deque[tuple[float, Floats]] = deque(maxlen=settings.population)
     best: tuple[float, Floats] = (float("inf"), np.zeros(len(ranking.scores)))
@@ -71,15 +77,14 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
         else:
             sigma = settings.sigma * (1 - number / settings.evaluations)
             beta = _mutated(_parent(alive, settings, stream), settings, sigma, stream)
-        done, after = (searching * n // settings.evaluations for n in (number, number + 1))
-        loss, widths = _fitness(problem, ranking, beta, after - done, number)
+        loss, widths = _fitness(problem, ranking, beta, each, number)
         alive.append((loss, beta))
         best = min(best, (loss, beta), key=lambda found: found[0])
         energy_j = problem.joules(widths)
         rows.append({"evaluation": number, "loss": loss, "best": best[0], "energy_j": energy_j})
     model = problem.student()
     keep = ranking.keep(best[1])
-    _train(problem, model, keep, given - searching, problem.seed)
+    _train(problem, model, keep, given - each * settings.evaluations, problem.seed)
     return Compressed(model, keep, pd.DataFrame(rows), given)
 
 

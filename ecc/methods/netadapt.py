@@ -115,20 +115,23 @@ def _proposals(
 ) -> list[tuple[int, NDArray[np.int64]]]:
     """Each group alone narrowed just enough for the target.
 
-    Groups that cannot reach it are left out, as published; where none can, each that is not at
-    its smallest width is proposed there, and the round takes another step.
+    Groups that cannot reach it are left out, as published; where none can, each that saves energy
+    at its smallest width is proposed there (all, if none does), and the round takes another step.
     """
-    reaching, smallest = [], []
+    now_j, reaching, saving, smallest = problem.joules(widths), [], [], []
     for group, (width, bound) in enumerate(zip(widths, problem.smallest, strict=True)):
         if width == bound:
             continue
         trials = np.repeat(widths[None], width - bound, axis=0)
         trials[:, group] = np.arange(bound, width)
+        energy_j = problem.energy.energy(trials)
         smallest.append((group, trials[0]))
-        inside = np.flatnonzero(problem.energy.energy(trials) <= target)
+        if energy_j[0] < now_j:
+            saving.append((group, trials[0]))
+        inside = np.flatnonzero(energy_j <= target)
         if len(inside):
             reaching.append((group, trials[inside[-1]]))
-    return reaching or smallest
+    return reaching or saving or smallest
 
 
 def _candidate(
@@ -174,4 +177,5 @@ def _train_masked(
 def _score(settings: Settings, accuracy: float, energy_j: float, candidate: _Candidate) -> float:
     if settings.selection == "accuracy":
         return candidate.accuracy
-    return (candidate.accuracy - accuracy) / (energy_j - candidate.energy_j)
+    saved_j = energy_j - candidate.energy_j
+    return (candidate.accuracy - accuracy) / saved_j if saved_j > 0 else -np.inf

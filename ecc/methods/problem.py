@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -111,6 +112,11 @@ class Problem:
         holdout = Counted(self.holdout, effort, training=False)
         return replace(self, train=train, holdout=holdout, effort=effort)
 
+    def some_holdout(self, count: int) -> Split:
+        """At most `count` hold-out images, spread evenly, in memory: to choose is no effort."""
+        every = self.holdout.split if isinstance(self.holdout, Counted) else self.holdout
+        return Counted(Some(every, count, self.seed), self.effort, training=False)
+
     def binding(self) -> "Problem":
         """The same problem with one budget in place of several: the one that binds."""
         if not self.limits:
@@ -166,9 +172,13 @@ class Counted:
     def batches(
         self, batch_size: int, seed: int, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        # A run that resumes saw the batches before `start` in its former life.
+        # A run that resumes saw the batches before `start` in its former life. Counted at once: it
+        # may need no more.
         self.effort.images_seen += start * batch_size
-        for images, labels in self.split.batches(batch_size, seed, start):
+        return self._seen(self.split.batches(batch_size, seed, start))
+
+    def _seen(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in batches:
             self.effort.images_seen += len(images)
             yield images, labels
 
@@ -180,6 +190,38 @@ class Counted:
             else:
                 self.effort.images_evaluated += len(images)
             yield images, labels
+
+
+class Some:
+    """Some images of a split, in memory: one drawn from each of `count` equal parts of its order.
+
+    So all classes have their share where images are sorted by class, and where they are not.
+    """
+
+    def __init__(self, split: Split, count: int, seed: int):
+        self.classes, count = split.classes, min(count, len(split))
+        ends = np.arange(count + 1) * len(split) // count
+        drawn = np.random.default_rng([seed, 31]).integers(ends[:-1], ends[1:])
+        chosen = np.isin(np.arange(len(split)), drawn)
+        found, seen = [], 0
+        for images, labels in split.ordered(256):
+            here = torch.from_numpy(chosen[seen : seen + len(labels)])
+            found.append((images[here], labels[here]))
+            seen += len(labels)
+        self.images, self.labels = (torch.cat(part) for part in zip(*found, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self, batch_size: int, seed: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        raise RuntimeError("hold-out images are never trained on")
+
+    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, len(self), batch_size):
+            part = slice(first, first + batch_size)
+            yield self.images[part], self.labels[part]
 
 
 @dataclass(frozen=True)
