@@ -18,6 +18,11 @@ from ecc.errors import UserError
 
 Config = dict[str, Any]
 Key = Sequence[str | int]
+# JSON schema takes 3.0 for a whole number; Python does not, wherever it counts with one.
+WHOLE = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+    "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+)
+Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=WHOLE)
 WORDS = {
     "integer": "a whole number",
     "number": "a number",
@@ -59,13 +64,14 @@ def check(config: Config, schema: str | Path) -> Config:
 
     Raises UserError for the first thing that is wrong.
     """
-    validator = jsonschema.Draft202012Validator(load(schema))
+    validator = Validator(load(schema))
     errors = list(validator.iter_errors(config))
     if errors:
         # A mistyped key is also a missing one: the unknown key is what helps.
         raise UserError(_explain(min(errors, key=lambda e: e.validator != "additionalProperties")))
     _check_finite(config, ())
     _check_energy(config)
+    _check_evolution(config)
     names = [experiment["name"] for experiment in config["experiments"]]
     _once(names, ("experiments",))
     for index, experiment in enumerate(config["experiments"]):
@@ -210,6 +216,12 @@ def _check_energy(config: Config) -> None:
     _once([model_label(model) for model in energy["models"]], ("energy", "models"))
 
 
+def _check_evolution(config: Config) -> None:
+    for name, study in config["evolution"].items():
+        for field, known in (("dataset", "datasets"), ("platform", "platforms")):
+            _known(study[field], config[known], ("evolution", name, field))
+
+
 def _check_experiment(config: Config, experiment: Config, key: Key) -> None:
     for field, known in (
         ("network", "networks"),
@@ -301,7 +313,9 @@ def _explain(error: jsonschema.ValidationError) -> str:
         return f"{_key([*key, missing])} is missing"
     if kind == "type":
         if isinstance(value, str) and allowed in ("number", "integer") and _is_number(value):
-            return f"{_key(key)}: YAML reads {value} as text: write {_as_number(value)}"
+            return f"{_key(key)}: YAML reads {value} as text: write {_as_number(value, allowed)}"
+        if allowed == "integer" and isinstance(value, float) and value.is_integer():
+            return f"{_key(key)}: YAML reads {value} as a fraction: write {int(value)}"
         return f"{_key(key)}: {_value(value)} must be {WORDS[allowed]}{about}"
     limits = {
         "minimum": "at least",
@@ -321,8 +335,10 @@ def _explain(error: jsonschema.ValidationError) -> str:
     return f"{_key(key)}: {_value(value)} is not allowed{about}"
 
 
-def _as_number(text: str) -> str:
-    """1e-3 as YAML needs it: with a point and with the sign of the exponent."""
+def _as_number(text: str, kind: str) -> str:
+    """1e-3 as YAML needs it: with a point and with the sign of the exponent; a whole one bare."""
+    if kind == "integer" and float(text).is_integer():
+        return str(int(float(text)))
     mantissa, _, exponent = text.strip().lower().partition("e")
     point = mantissa if "." in mantissa or not exponent else f"{mantissa}.0"
     return f"{point}e{int(exponent):+d}" if exponent else point

@@ -71,3 +71,10 @@ def from_table(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame.drop(columns=[name for name in (joules, seconds) if name in frame])
         frame.insert(min(int(place), frame.shape[1]), joules, values)
     return frame.assign(metric=metric)
+
+
+def pareto(networks: pd.DataFrame) -> "pd.Series[bool]":
+    """Which networks no other one beats in accuracy and energy_j: bool, one a row."""
+    ordered = networks.sort_values(["energy_j", "accuracy"], ascending=[True, False])
+    before = ordered["accuracy"].cummax().shift(fill_value=-1.0)
+    return (ordered["accuracy"] > before).reindex(networks.index)

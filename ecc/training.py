@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from ecc import runs
 from ecc.channels import is_depthwise
-from ecc.errors import UserError
+from ecc.errors import DivergedError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def train(
         optimizer.step()
         row = {"iteration": float(iteration), "loss": value.item(), "learning_rate": learning_rate}
         if not math.isfinite(row["loss"]):
-            raise UserError(
+            raise DivergedError(
                 f"{description}: the loss is {row['loss']} at iteration {iteration}; "
                 f"lower learning_rate ({settings.learning_rate})"
             )

@@ -16,6 +16,7 @@ STARTED = time.time()
 
 try:
     config.update(settings.check(config, BASE / "configs" / "schema.yaml"))
+    PLATFORMS = {name: platforms.make(name, entry) for name, entry in config["platforms"].items()}
 except UserError as error:
     sys.exit(str(error))
 
@@ -28,7 +29,6 @@ PAIRS = settings.pairs(config)  # (experiment, platform)
 SAMPLED = settings.sampled(config)  # (platform, network)
 MODELS = settings.energy_models(config)  # by network
 NETWORKS = sorted(MODELS)
-PLATFORMS = {name: platforms.make(name, entry) for name, entry in config["platforms"].items()}
 TITLES = {
     name: names.platform_title(name) if name in platforms.PLATFORMS else PLATFORMS[name].description
     for name in sorted({platform for platform, _ in SAMPLED})
@@ -303,6 +303,14 @@ def refuse_unknown(key, known):
             sys.exit(f"config key eap.{key}: '{name}' is unknown: use one of {', '.join(known)}")
 
 
+def refuse_classes():
+    """Ends where `eap` asks for more target classes than its dense network has."""
+    network = settings.experiment(config, EAP["experiment"])["network"]
+    known = settings.network(config, network)["classes"]
+    if (most := max(EAP["classes"])) > known:
+        sys.exit(f"config key eap.classes: {most} is too many: {network} has {known} classes")
+
+
 def eap_rounds(arms, classes):
     """The rounds of prunings."""
     path = "<results>/eap/{experiment}/{arm}/classes-{classes}/rounds.csv"
@@ -314,11 +322,14 @@ def eap_rounds(arms, classes):
 STUDIES = config["evolution"]
 EVOLUTION_FIGURES = ("spread", "fronts", "hypervolume")
 
-for known, key in ((config["datasets"], "dataset"), (config["platforms"], "platform")):
+
+def refuse_studies():
+    """Ends where a platform cannot tell the energy of the networks that a study evolves."""
+    able = [name for name, platform in PLATFORMS.items() if platforms.estimates(platform)]
     for name, entry in STUDIES.items():
-        if entry[key] not in known:
-            told = f"config key evolution.{name}.{key}: '{entry[key]}' is unknown"
-            sys.exit(f"{told}: use one of {', '.join(known)}")
+        if (platform := entry["platform"]) not in able:
+            told = f"config key evolution.{name}.platform: '{platform}' cannot tell the energy"
+            sys.exit(f"{told} of a new network: use one of {', '.join(able)}")
 
 
 def study(wildcards):

@@ -2,6 +2,7 @@
 # These rules exist only where the configuration has studies of this kind.
 
 if STUDIES:
+    refuse_studies()
 
     rule evolve:
         input:
@@ -80,6 +81,8 @@ if STUDIES:
             mem_mb=1000,
             runtime="1h",
         params:
-            platforms={name: TITLES[entry["platform"]] for name, entry in STUDIES.items()},
+            platforms={
+                name: PLATFORMS[entry["platform"]].description for name, entry in STUDIES.items()
+            },
         script:
             "../workflow_scripts/evolution_figures.py"

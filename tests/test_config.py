@@ -38,8 +38,9 @@ def test_default_and_overlays_are_valid(overlay):
 
 BAD = {
     ("energy", "sampels"): (3, ["energy.sampels", "unknown", "did you mean samples?"]),
-    ("energy", "samples"): ("1e4", ["energy.samples", "YAML reads 1e4 as text", "write 1.0e+4"]),
+    ("energy", "samples"): ("1e4", ["energy.samples", "YAML reads 1e4 as text", "write 10000"]),
     ("training", "learning_rate"): ("1e-3", ["training.learning_rate", "write 1.0e-3"]),
+    ("training", "checkpoint_every"): (3.0, ["training.checkpoint_every", "write 3"]),
     ("training", "weight_decay"): (-1, ["training.weight_decay", "-1", "at least 0"]),
     ("training", "batch_size"): (2.5, ["training.batch_size", "2.5", "whole number"]),
     ("training", "channels_last"): ("yes!", ["training.channels_last", "true or false"]),
@@ -89,6 +90,23 @@ def test_errors_are_one_line_that_names_the_key_and_what_is_allowed(default, pat
     assert "\n" not in message
     for word in ("config key", *words):
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("space", "kernels"), [3, 2], "space.kernels[1]: 2 is not allowed (An odd number"),
+        (("space", "kernels"), [3.0], "space.kernels[0]: YAML reads 3.0 as a fraction: write 3"),
+        (("space", "layers"), 6.0, "space.layers: YAML reads 6.0 as a fraction: write 6"),
+        (("dataset",), "fractal", "dataset: 'fractal' is unknown: use one of digits, fractals"),
+        (("platform",), "tx2", "platform: 'tx2' is unknown: use one of "),
+    ],
+)
+def test_errors_name_the_key_of_a_study_of_evolution(path, value, words):
+    study = config.load(ROOT / "config.yaml", ROOT / "configs/evolution.yaml")
+    with pytest.raises(UserError) as error:
+        config.check(put(study, ("evolution", "fractals", *path), value), SCHEMA)
+    assert str(error.value).startswith(f"config key evolution.fractals.{words}")
 
 
 def test_duplicate_budgets_are_refused_where_they_meet(default):

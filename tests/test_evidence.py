@@ -15,7 +15,7 @@ import yaml
 
 from ecc.config import load
 from ecc.errors import UserError
-from ecc.evidence import figures, names, plan, style, tables
+from ecc.evidence import figures, learning, names, plan, style, tables
 
 TITLES = {
     "gtx1080ti": names.platform_title("gtx1080ti"),
@@ -405,6 +405,47 @@ def render(caption: Path, settings: dict) -> str:
     text = environment.from_string(caption.read_text()).render(snakemake=snakemake)
     publish_parts(text, writer_name="html", settings_overrides={"halt_level": 2})
     return text
+
+
+def searched(method, warm_up, level, decay=1.0):
+    """The history of a fabricated search: always the same reward."""
+    agent = np.arange(30) - warm_up
+    return pd.DataFrame(
+        {
+            "experiment": "mobilenet",
+            "platform": "jetson_tx2",
+            "method": method,
+            "budget_fraction": 0.5,
+            "limits": tables.NO_LIMITS,
+            "seed": 0,
+            "episode": np.arange(30),
+            "holdout_accuracy": level,
+            "best": level,
+            "noise": np.where(agent < 0, np.nan, 0.5 * decay ** np.maximum(agent, 0)),
+        }
+    )
+
+
+@pytest.mark.parametrize("decay", [0.9, 1.0])
+def test_entries_of_one_method_learn_apart(decay):
+    histories = [searched("amc", 10, 0.2, decay), searched("amc_published", 20, 0.6, decay)]
+    figure = learning.learning(pd.concat(histories), TITLES)
+    titles = [axes.get_title().splitlines() for axes in figure.axes]
+    assert [lines[1] for lines in titles] == ["AMC", "AMC, published settings"]
+    for axes, level, warm_up in zip(figure.axes, (0.2, 0.6), (10, 20), strict=True):
+        smooth, best, switch = axes.lines
+        assert smooth.get_ydata() == pytest.approx(level)
+        assert best.get_ydata() == pytest.approx(level)
+        assert axes.get_ylim()[0] == 0
+        assert axes.get_ylim()[1] > 0.6
+        # Between the last episode at random and the first of the agent.
+        assert switch.get_xdata()[0] == pytest.approx(warm_up - 0.5)
+
+
+def test_a_search_at_random_only_is_drawn(tmp_path):
+    figure = learning.learning(searched("amc", 30, 0.2), TITLES)
+    assert len(figure.axes[0].get_title().splitlines()) == 1
+    style.save(figure, tmp_path / "learning.png")
 
 
 def test_every_figure_and_table_has_a_caption():

@@ -1,7 +1,10 @@
 """Evolution: of architectures, with its tables and figures, and of widths as a method."""
 
+import math
+from dataclasses import replace
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,14 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from ecc import evolution
+from ecc import evolution, methods
+from ecc.config import load
+from ecc.counts import Count
 from ecc.errors import UserError
 from ecc.evidence import evolution as evidence
 from ecc.evolution import Evaluator, Settings, Space, Study
 from ecc.evolution.network import build
-from ecc.evolution.study import hypervolume, pareto
+from ecc.evolution.study import TRIES, hypervolume
 from ecc.methods.evolution import calibrate, scaled_to_budget
-from ecc.platforms import PLATFORMS, make
+from ecc.metrics import pareto
+from ecc.platforms import PLATFORMS, estimates, make
 from ecc.training import TrainingSettings
 from tests.conftest import CLASSES, MemorySplit
 
@@ -31,6 +37,9 @@ SPACE = Space(
     units=[0, 6],
 )
 SETTINGS = Settings(population=6, generations=3, largest_macs=1e9)
+
+
+ROOT = Path(__file__).parents[1]
 
 
 class Known:
@@ -60,13 +69,13 @@ def macs(genes):
     return float(sum(layer.width for layer in SPACE.decode(genes).layers))
 
 
-def study(arm, evaluate, checkpoint=None, fingerprint="one", settings=SETTINGS):
+def study(arm, evaluate, checkpoint=None, fingerprint="one", settings=SETTINGS, size=macs):
     return Study(
         SPACE,
         arm,
         settings,
         evaluate,
-        macs,
+        size,
         seed=3,
         checkpoint=checkpoint,
         fingerprint=fingerprint,
@@ -131,8 +140,55 @@ def test_what_is_too_large_is_not_trained():
     networks, history = study("accuracy", asked, settings=small).run()
     assert (networks["macs"] <= 12).all()
     assert len(history) == 4
-    with pytest.raises(UserError, match="largest_macs"):
-        study("accuracy", Known(), settings=Settings(6, 3, 1)).run()
+
+
+def test_a_space_without_small_networks_is_soon_refused():
+    traced = []
+
+    def count(genes):
+        traced.append(genes)
+        return macs(genes)
+
+    with pytest.raises(UserError, match="largest_macs 1: none of"):
+        study("accuracy", Known(), settings=Settings(600, 3, 1), size=count).run()
+    assert len(traced) <= TRIES
+
+
+@pytest.mark.parametrize("arm", ["accuracy", "energy"])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_every_generation_has_as_many_new_networks(arm, share):
+    settings = load(ROOT / "configs/evolution.yaml")["evolution"]["fractals"]
+    space = Space(**settings["space"])
+
+    def size(genes):
+        return sum(layer.width for layer in space.decode(genes).layers)
+
+    def evaluate(genomes):
+        for genes in genomes:
+            own = 1.0 + size(genes)
+            yield {"accuracy": 1 - 1 / own, "validation_accuracy": 0, "energy_j": own}
+
+    limits = Settings(12, 7, share * 6 * max(space.widths))
+    networks, history = Study(space, arm, limits, evaluate, size, seed=0).run()
+    assert networks["architecture"].is_unique
+    assert networks.groupby("generation").size().tolist() == [12] * 8
+    assert history["evaluations"].tolist() == [12 * (n + 1) for n in range(8)]
+    first = Study(space, "energy", limits, evaluate, size, seed=0)._first()
+    assert [" ".join(map(str, genes)) for genes in first] == list(networks["genome"][:12])
+
+
+@pytest.mark.parametrize("arm", ["accuracy", "energy"])
+@pytest.mark.parametrize(("widths", "networks"), [([4], 1), ([4, 8], 2)])
+def test_evolution_ends_where_the_space_has_no_more_networks(arm, widths, networks):
+    whole = {key: value[:1] for key, value in vars(SPACE).items() if key != "layers"}
+    space = Space(layers=1, **(whole | {"widths": widths}))
+
+    def evaluate(genomes):
+        return ({"accuracy": 0.5, "energy_j": 1.0} for _ in genomes)
+
+    found, history = Study(space, arm, SETTINGS, evaluate, lambda genes: 1.0, seed=0).run()
+    assert len(found) == networks
+    assert history["generation"].tolist() == [0]
 
 
 def test_evolution_improves_what_it_is_for():
@@ -197,7 +253,18 @@ def test_costs_are_those_of_the_platform(platform):
     network.eval()(torch.zeros(1, 3, 16, 16))
     assert cost.macs == own.macs(genes) == sum(convolutions)
     assert cost.energy_j > 0
-    assert cost.latency_s > 0
+    assert math.isnan(cost.latency_s) if platform == "eyeriss" else cost.latency_s > 0
+
+
+def test_only_a_training_that_diverges_gets_nothing_right():
+    own, genes = evaluator(), SPACE.bounds[0]
+    wild = replace(own.training, learning_rate=1e30, iterations=20)
+    row = replace(own, training=wild).row(genes)
+    assert row["accuracy"] == row["validation_accuracy"] == 0
+    assert row["energy_j"] == own.cost(genes).energy_j
+    absent = replace(own, training=replace(own.training, device="cuda:99"))
+    with pytest.raises(UserError, match="device 'cuda:99'"):
+        absent.row(genes)
 
 
 def test_processes_find_what_one_finds():
@@ -209,17 +276,29 @@ def test_processes_find_what_one_finds():
     assert rows[0] == rows[1]
 
 
-def test_fingerprint_tells_settings_apart():
+def test_fingerprint_tells_apart_what_decides_results():
     own = evaluator()
     assert own.fingerprint == evaluator().fingerprint
-    assert own.fingerprint != evaluator("gtx1080ti").fingerprint
+    longer = replace(own.training, iterations=4)
+    others = [evaluator("gtx1080ti"), replace(own, data="other labels"), replace(own, seed=1)]
+    for other in [*others, replace(own, size=(8, 8)), replace(own, training=longer)]:
+        assert own.fingerprint != other.fingerprint
+    elsewhere = replace(own.training, device="cpu", checkpoint_every=7)
+    assert own.fingerprint == replace(own, training=elsewhere).fingerprint
 
 
-def test_a_platform_that_knows_one_network_is_refused():
-    settings = {"platform": "published", "space": vars(SPACE), "deployment_size": [8, 8]}
-    published = make("published", {"kind": "published_tx2"})
-    with pytest.raises(UserError, match="'published' knows no new network"):
-        evolution.evaluator(None, published, settings, {}, 0)
+@pytest.mark.parametrize(
+    "entry",
+    [{"kind": "published_tx2"}, {"kind": "jetson_tx2", "metric": "latency"}, {"kind": "simulated"}],
+    ids=["published", "latency", "simulated"],
+)
+def test_a_platform_that_tells_no_energy_of_new_networks_is_refused(entry):
+    settings = {"platform": "mine", "space": vars(SPACE), "deployment_size": [8, 8]}
+    platform = make("mine", entry)
+    assert not estimates(platform)
+    with pytest.raises(UserError, match="'mine' cannot tell the energy of a new network"):
+        evolution.evaluator(None, platform, settings, {}, 0, "")
+    assert all(estimates(PLATFORMS[name]) for name in ("eyeriss", "gtx1080ti", "jetson_tx2"))
 
 
 def test_tables_and_figures(tmp_path):
@@ -248,6 +327,16 @@ def test_tables_and_figures(tmp_path):
         assert all(axes.get_lines() for axes in figure.axes)
 
 
+def test_figures_do_without_times_that_no_platform_tells():
+    networks, _ = study("accuracy", Known()).run()
+    networks = networks.assign(study="tiny", latency_s=float("nan"))
+    near = evidence.nearly_as_good(networks)
+    assert near[["saved_latency_s", "range_latency_s"]].isna().all(axis=None)
+    assert near[["saved_energy_j", "range_energy_j"]].notna().all(axis=None)
+    figure = evidence.spread(networks, {"tiny": "Eyeriss (estimated)"})
+    assert [axes.get_xlabel() for axes in figure.axes] == list(evidence.COSTS.values())[:2]
+
+
 @pytest.mark.parametrize("fill", [False, True])
 def test_scaled_widths_are_inside_the_budget_and_no_smaller_than_they_must_be(tiny_problem, fill):
     problem = tiny_problem(0.5)
@@ -265,6 +354,22 @@ def test_scaled_widths_are_inside_the_budget_and_no_smaller_than_they_must_be(ti
         assert was_inside.any()
     else:
         assert (scaled >= scaled_to_budget(problem, drawn, False)).all()
+
+
+def test_history_counts_generations_from_0_and_names_the_unit_of_several_budgets(tiny_problem):
+    problem = tiny_problem(0.9)
+    parameters = Count("parameters", problem.channels.structure)
+    dense = float(parameters.energy(problem.full_widths))
+    small = {"stages": 2, "population": 4, "generations": 2, "calibration": 1}
+    alone = methods.compress("evolution", problem, small).history
+    limited = replace(problem, limits=(methods.Limit("parameters", parameters, 0.4 * dense),))
+    both = methods.compress("evolution", limited, small).history
+    for history in (alone, both):
+        assert history["generation"].tolist() == [0, 1, 2] * 2
+    assert {"stage_budget_j", "energy_j"} <= set(alone)
+    assert {"binding_stage_budget_j", "binding_energy_j"} <= set(both)
+    assert (both["binding_energy_j"] <= both["binding_stage_budget_j"]).all()
+    assert not {"stage_budget_j", "energy_j"} & set(both)
 
 
 def test_calibration_takes_the_mean_over_batches():

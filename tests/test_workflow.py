@@ -242,6 +242,10 @@ def test_a_wrong_configuration_ends_with_one_line(finished, change, words):
             "config key eap.classes: 9 is too many: mobilenet_embedded has 8",
         ),
         ("eap: {dense: {images: 1}}", "config key eap.dense.images: 1 must be at least 2"),
+        (
+            "evolution: {tiny: {platform: simulated}}",
+            "config key evolution.tiny.platform: 'simulated' cannot tell the energy",
+        ),
         ("platforms: {mine: {kind: eyeriss, metric: latency}}", "platforms.mine: eyeriss has no"),
     ],
 )

@@ -24,7 +24,8 @@ def make(
     """What every process that evaluates networks has of its own."""
     found = data.load(dict(dataset), Path(manifest).parent)
     emulated = platforms.make(study["platform"], platform)
-    return evolution.evaluator(found, emulated, study, training, seed)
+    data_told = Path(manifest).read_text()
+    return evolution.evaluator(found, emulated, study, training, seed, data_told)
 
 
 def evolve(

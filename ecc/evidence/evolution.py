@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ecc.evidence import style
+from ecc.metrics import pareto
 
 ARMS = {"accuracy": "evolved for accuracy", "energy": "evolved for accuracy and energy"}
 COSTS = {
@@ -37,7 +38,7 @@ def nearly_as_good(networks: pd.DataFrame) -> pd.DataFrame:
     """How much networks differ whose accuracy is within a margin of the best, for each run.
 
     `saved_*`: what the most accurate network costs over the cheapest nearly as good;
-    `range_*`: the largest over the smallest cost among them.
+    `range_*`: the largest over the smallest cost among them. Empty where a platform tells no times.
     """
     rows = []
     for (study, arm, seed), run in networks.groupby(["study", "arm", "seed"]):
@@ -55,17 +56,19 @@ def nearly_as_good(networks: pd.DataFrame) -> pd.DataFrame:
 def spread(networks: pd.DataFrame, platforms: Mapping[str, str]) -> Figure:
     """Accuracy against energy, size and time of the networks evolved for accuracy alone.
 
-    Those within five points of the most accurate one of their run stand out.
+    Those within five points of the most accurate one of their run stand out. Time only where a
+    platform tells it.
     """
+    costs = {cost: label for cost, label in COSTS.items() if networks[cost].notna().any()}
     shown = networks[networks["arm"] == "accuracy"]
     shown = shown if len(shown) else networks
     best = shown.groupby(["study", "seed"])["accuracy"].transform("max")
     near = shown["accuracy"] >= best - SHOWN_MARGIN - 1e-9
     with style.theme():
-        titles = [_told(near_cost(shown[near], cost)) for cost in COSTS]
+        titles = [_told(near_cost(shown[near], cost)) for cost in costs]
         figure, axes = style.panels(titles)
         (colour, other), marker = _colours(2), "o"
-        for one, (cost, label) in zip(axes, COSTS.items(), strict=True):
+        for one, (cost, label) in zip(axes, costs.items(), strict=True):
             for of, paint, text in (
                 (~near, "0.75", "other networks"),
                 (near, colour, f"within {SHOWN_MARGIN * 100:.0f} points of the best"),
@@ -100,8 +103,7 @@ def fronts(networks: pd.DataFrame, platforms: Mapping[str, str]) -> Figure:
                 part = networks[(networks["study"] == study) & (networks["arm"] == arm)]
                 energy_mj, error = part["energy_j"] * 1e3, 1 - part["accuracy"]
                 one.plot(energy_mj, error, mark["marker"], ms=2, alpha=0.25, color=mark["color"])
-                front = part.sort_values(["energy_j", "accuracy"], ascending=[True, False])
-                front = front[front["accuracy"] > front["accuracy"].cummax().shift(fill_value=-1.0)]
+                front = part[pareto(part)].sort_values("energy_j")
                 if len(front):
                     x, y = front["energy_j"] * 1e3, 1 - front["accuracy"]
                     one.plot(x, y, drawstyle="steps-post", label=ARMS[arm], **mark)

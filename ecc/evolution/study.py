@@ -5,6 +5,7 @@ seed, so it repeats its generations with what is known, and ends as one that was
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,21 @@ import numpy as np
 import pandas as pd
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.algorithms.soo.nonconvex.ga import GA
+from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.problem import Problem
 from pymoo.indicators.hv import HV
 from pymoo.operators.crossover.ux import UX
 from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
 
+from ecc import runs
 from ecc.errors import UserError
 from ecc.evolution.genome import Genes, Space
+from ecc.metrics import pareto
 
+logger = logging.getLogger(__name__)
 ARMS = {"accuracy": ("error",), "energy": ("error", "energy_j")}  # objectives of each
-TRIES = 1000  # random genomes a member of the first population, at most
+TRIES = 200  # random genomes in a row without a new network that is small enough, at most
 
 # (genomes) -> their rows: accuracy, validation_accuracy, energy_j, parameters, latency_s, macs
 Evaluate = Callable[[Sequence[Genes]], Iterable[dict[str, Any]]]
@@ -32,8 +37,8 @@ Evaluate = Callable[[Sequence[Genes]], Iterable[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Settings:
-    """`population` networks in the first generation and in each of the `generations` after it;
-    networks of more than `largest_macs` at deployment are not trained.
+    """`population` new networks in the first generation and in each of the `generations` after
+    it, fewer where the space has no more; none of more than `largest_macs` at deployment.
     """
 
     population: int
@@ -66,6 +71,7 @@ class Study:
         self.evaluate, self.macs = evaluate, macs
         self.known = Known(checkpoint, fingerprint)
         self.found: dict[str, dict[str, Any]] = {}  # by architecture, in the order of evaluation
+        self.sizes: dict[str, float] = {}  # MACs by architecture
         self.reference_j = float("nan")
 
     def run(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -73,8 +79,11 @@ class Study:
         algorithm = self._algorithm()
         rows: list[dict[str, Any]] = []
         while algorithm.has_next():
-            self.generation = len(rows)
+            self.generation, known = len(rows), len(self.found)
             algorithm.next()
+            if len(self.found) == known:
+                logger.info("generation %d has no new network: the evolution ends", len(rows))
+                break
             rows.append(self._generation())
         return self._networks(), pd.DataFrame(rows)
 
@@ -86,40 +95,50 @@ class Study:
             crossover=UX(prob=0.9),
             mutation=PM(eta=3, vtype=float, repair=RoundingRepair()),
             repair=RoundingRepair(),
-            eliminate_duplicates=True,
+            eliminate_duplicates=_New(self),
         )
         generations = ("n_gen", self.settings.generations + 1)
         return algorithm.setup(_Objectives(self), termination=generations, seed=self.seed)
 
     def _first(self) -> Genes:
-        """Random genomes (population, genes) that are small enough; the same for all arms."""
-        stream, found = np.random.default_rng([self.seed, 6]), []
-        for _ in range(TRIES * self.settings.population):
-            genes = self.space.draw(stream)
-            if self.macs(genes) <= self.settings.largest_macs:
-                found.append(genes)
-            if len(found) == self.settings.population:
-                return np.array(found)
-        raise UserError(
-            f"largest_macs {self.settings.largest_macs:g}: hardly any network of the space is "
-            "that small: raise it or narrow the space"
-        )
+        """Random genomes (population, genes) of small networks that differ; the same for all arms.
 
-    def objectives(self, genomes: Genes) -> tuple[Any, Any]:
-        """Objectives (n, objectives) and, as a constraint, MACs over the largest (n,)."""
-        over = np.array([self.macs(genes) / self.settings.largest_macs - 1 for genes in genomes])
-        small = [genes for genes, excess in zip(genomes, over, strict=True) if excess <= 0]
-        self._ask(small)
-        rows = [self.found.get(str(self.space.decode(genes))) for genes in genomes]
-        # What is too large is not trained: the constraint decides before these objectives do.
-        worst = {"error": 1.0, "energy_j": 1e30}
-        values = [[(row or worst)[name] for name in ARMS[self.arm]] for row in rows]
-        return np.minimum(np.array(values), 1e30), over
+        Fewer where no more are found.
+        """
+        stream = np.random.default_rng([self.seed, 6])
+        found: dict[str, Genes] = {}
+        vain = 0
+        while len(found) < self.settings.population and vain < TRIES:
+            genes, vain = self.space.draw(stream), vain + 1
+            if (name := self.name(genes)) not in found and self.small(genes):
+                found[name], vain = genes, 0
+        if not found:
+            raise UserError(
+                f"largest_macs {self.settings.largest_macs:g}: none of {TRIES} random networks of "
+                "the space is that small: raise it or narrow the space"
+            )
+        if vain:
+            logger.warning("the space has hardly more than %d small networks", len(found))
+        return np.array(list(found.values()))
 
-    def _ask(self, genomes: Sequence[Genes]) -> None:
-        """Evaluates what no genome of the same architecture was evaluated for."""
-        names = {str(self.space.decode(genes)): genes for genes in genomes}
-        new = {name: genes for name, genes in names.items() if name not in self.found}
+    def name(self, genes: Genes) -> str:
+        """What two genomes of one architecture share, whatever their silent genes are."""
+        return str(self.space.decode(genes))
+
+    def small(self, genes: Genes) -> bool:
+        """Whether a network may be trained."""
+        if (name := self.name(genes)) not in self.sizes:
+            self.sizes[name] = self.macs(genes)
+        return self.sizes[name] <= self.settings.largest_macs
+
+    def objectives(self, genomes: Genes) -> Any:
+        """Objectives (n, objectives) of networks that were not evaluated before."""
+        new = {self.name(genes): genes for genes in genomes}
+        self._ask(new)
+        rows = [self.found[self.name(genes)] for genes in genomes]
+        return np.array([[row[key] for key in ARMS[self.arm]] for row in rows])
+
+    def _ask(self, new: dict[str, Genes]) -> None:
         unknown = {name: genes for name, genes in new.items() if name not in self.known.rows}
         results = self.evaluate(list(unknown.values()))
         for (name, _), row in zip(unknown.items(), results, strict=True):
@@ -157,11 +176,28 @@ class _Objectives(Problem):  # type: ignore[misc]
     def __init__(self, study: Study):
         lower, upper = study.space.bounds
         count = len(ARMS[study.arm])
-        super().__init__(n_var=len(lower), n_obj=count, n_ieq_constr=1, xl=lower, xu=upper)
+        super().__init__(n_var=len(lower), n_obj=count, xl=lower, xu=upper)
         self.study = study
 
     def _evaluate(self, X: Genes, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        out["F"], out["G"] = self.study.objectives(X)
+        out["F"] = self.study.objectives(X)
+
+
+class _New(DuplicateElimination):  # type: ignore[misc]
+    """Leaves genomes of small networks that were not evaluated, one of each architecture."""
+
+    def __init__(self, study: Study):
+        super().__init__()
+        self.study = study
+
+    def _do(self, pop: Any, other: Any, is_duplicate: Any) -> Any:
+        rest = [] if other is None else other
+        seen = {*self.study.found, *(self.study.name(one.X) for one in rest)}
+        for index, one in enumerate(pop):
+            name = self.study.name(one.X)
+            is_duplicate[index] = name in seen or not self.study.small(one.X)
+            seen.add(name)
+        return is_duplicate
 
 
 class Known:
@@ -182,9 +218,8 @@ class Known:
                 except ValueError:
                     break
                 self.rows[entry["architecture"]] = entry["row"]
-        path.parent.mkdir(parents=True, exist_ok=True)
         entries = [self._line(name, row) for name, row in self.rows.items()]
-        path.write_text("".join([f"{fingerprint}\n", *entries]))
+        runs.write_text(path, "".join([f"{fingerprint}\n", *entries]))
 
     def add(self, name: str, row: dict[str, Any]) -> None:
         self.rows[name] = row
@@ -195,13 +230,6 @@ class Known:
     @staticmethod
     def _line(name: str, row: dict[str, Any]) -> str:
         return json.dumps({"architecture": name, "row": row}) + "\n"
-
-
-def pareto(networks: pd.DataFrame) -> "pd.Series[bool]":
-    """Which networks no other one beats in accuracy and energy_j: bool, one a row."""
-    ordered = networks.sort_values(["energy_j", "accuracy"], ascending=[True, False])
-    before = ordered["accuracy"].cummax().shift(fill_value=-1.0)
-    return (ordered["accuracy"] > before).reindex(networks.index)
 
 
 def hypervolume(networks: pd.DataFrame, reference_j: float) -> float:

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -31,11 +31,7 @@ def workers(make: Callable[[], Evaluator], count: int) -> Iterator[Evaluate]:
     # Spawned: a forked process inherits torch's threads in no usable state.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, _start, (make, os.getpid())) as pool:
-        yield lambda genomes: _in_order(pool, genomes)
-
-
-def _in_order(pool: ProcessPoolExecutor, genomes: Sequence[Genes]) -> Iterator[dict[str, Any]]:
-    return pool.map(_row, genomes)
+        yield lambda genomes: pool.map(_row, genomes)
 
 
 def _start(make: Callable[[], Evaluator], parent: int) -> None:

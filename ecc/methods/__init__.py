@@ -51,5 +51,7 @@ def compress(method: str, problem: Problem, settings: Mapping[str, Any]) -> Comp
     history = result.history
     if given is not problem:
         # What such a method calls joules is the share of the budget that binds.
-        history = history.rename(columns={"energy_j": "binding_energy_j"})
+        history = history.rename(
+            columns=lambda name: f"binding_{name}" if name.endswith("_j") else name
+        )
     return replace(result, history=history, effort=problem.effort)

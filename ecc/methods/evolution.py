@@ -211,12 +211,13 @@ def _evolve(
     algorithm.setup(search, termination=generations, seed=search.problem.seed + 7919 * stage)
     while algorithm.has_next():
         algorithm.next()
-        rows.append({"stage": stage, "generation": algorithm.n_iter - 1, **search.row()})
+        # It has counted on, from 1.
+        rows.append({"stage": stage, "generation": algorithm.n_iter - 2, **search.row()})
     return np.array([individual.X for individual in algorithm.pop])
 
 
 def _first(problem: Problem, count: int) -> Integers:
-    """Uniform widths, and random ones: few groups wide, most narrow, before they are scaled."""
+    """The full widths, and random ones, uniform from the smallest to them; scaled later."""
     stream = np.random.default_rng([problem.seed, 5])
     drawn = stream.random((count, len(problem.smallest)))
     widths = np.rint(problem.smallest + drawn * (problem.full_widths - problem.smallest))

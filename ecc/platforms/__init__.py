@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from ecc.errors import UserError
 from ecc.platforms import jetson, latency, nvml, rapl
 from ecc.platforms.emulated import EmulatedDevice
-from ecc.platforms.eyeriss import EYERISS
+from ecc.platforms.eyeriss import EYERISS, Eyeriss
 from ecc.platforms.gtx1080ti import GTX1080TI
 from ecc.platforms.interface import Deployed, HasStructure, Platform
 from ecc.platforms.jetson_tx2 import JETSON_TX2
@@ -22,7 +22,18 @@ from ecc.platforms.published_tx2 import PUBLISHED_TX2
 from ecc.platforms.recorded import Recorded
 from ecc.platforms.simulated import simulated
 
-__all__ = ["KINDS", "PLATFORMS", "SENSORS", "Deployed", "HasStructure", "Platform", "get", "make"]
+__all__ = [
+    "KINDS",
+    "PLATFORMS",
+    "SENSORS",
+    "Deployed",
+    "Estimator",
+    "HasStructure",
+    "Platform",
+    "estimates",
+    "get",
+    "make",
+]
 
 PLATFORMS: dict[str, Platform] = {
     "eyeriss": EYERISS,
@@ -66,6 +77,14 @@ def get(name: str) -> Platform:
     if name not in PLATFORMS:
         raise UserError(f"unknown platform '{name}': known are {', '.join(PLATFORMS)}")
     return PLATFORMS[name]
+
+
+Estimator = EmulatedDevice | Eyeriss
+
+
+def estimates(platform: Platform) -> TypeGuard[Estimator]:
+    """Whether it tells the energy of any network, of which nothing was measured or published."""
+    return isinstance(platform, Estimator) and platform.metric == "energy_j"
 
 
 def make(name: str, settings: Mapping[str, Any]) -> Platform:
