@@ -89,8 +89,8 @@ def verified(tables: Path) -> str:
         f"Measured again, {runs['within_budget'].sum()} of {len(runs)} slim networks are within "
         f"their budget{worst}: budgets are spent by an energy model, and closed by measurement "
         f"before fine-tuning. The model is off by {off.mean():.1f} % on average over these "
-        f"networks and by {off.max():.1f} % at most (`results/tables/accuracy_at_budget.csv`). Dense energies are "
-        f"within "
+        f"networks and by {off.max():.1f} % at most "
+        f"(`results/tables/accuracy_at_budget.csv`). Dense energies are within "
         f"{apart:.1f} % of the {len(anchors)} published ones (`results/tables/energy_anchors.csv`)."
     )
 
