@@ -271,7 +271,7 @@ def test_processes_find_what_one_finds():
     genomes = [SPACE.draw(np.random.default_rng(seed)) for seed in range(3)]
     rows = []
     for count in (1, 2):
-        with evolution.workers(evaluator, count) as evaluate:
+        with evolution.workers(evaluator(), evaluator, count) as evaluate:
             rows.append(list(evaluate(genomes)))
     assert rows[0] == rows[1]
 

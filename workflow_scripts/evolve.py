@@ -1,7 +1,7 @@
 """Evolves networks for one arm of a study, from one seed."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,9 @@ def make(
 
 
 def evolve(
-    manifest: str,
+    maker: Callable[[], Evaluator],
     *,
-    dataset: Mapping[str, Any],
-    platform: Mapping[str, Any],
     study: Mapping[str, Any],
-    training: Mapping[str, Any],
     arm: str,
     seed: int,
     processes: int,
@@ -43,17 +40,16 @@ def evolve(
     metrics: str,
 ) -> None:
     started = time.monotonic()
-    maker = partial(make, manifest, dataset, platform, study, training, seed)
     checkpoint = Path(networks).with_name("evaluated.jsonl")
     settings = Settings(*(study[key] for key in ("population", "generations", "largest_macs")))
     own = maker()
-    with evolution.workers(maker, processes) as evaluate:
+    with evolution.workers(own, maker, processes) as evaluate:
         found, generations = Study(
             own.space,
             arm,
             settings,
             evaluate,
-            lambda genes: own.macs(genes),
+            own.macs,
             seed=seed,
             checkpoint=checkpoint,
             fingerprint=own.fingerprint,
@@ -70,14 +66,13 @@ def evolve(
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         torch.set_num_threads(1)
+        params, seed = snakemake.params, int(snakemake.wildcards.seed)
+        settings = params.dataset, params.platform, params.study, params.training
         evolve(
-            snakemake.input.data,
-            dataset=snakemake.params.dataset,
-            platform=snakemake.params.platform,
-            study=snakemake.params.study,
-            training=snakemake.params.training,
+            partial(make, snakemake.input.data, *settings, seed),
+            study=params.study,
             arm=snakemake.wildcards.arm,
-            seed=int(snakemake.wildcards.seed),
+            seed=seed,
             processes=snakemake.threads,
             networks=snakemake.output.networks,
             history=snakemake.output.history,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -95,41 +96,31 @@ def near_cost(near: pd.DataFrame, cost: str) -> float:
 
 def fronts(networks: pd.DataFrame, platforms: Mapping[str, str]) -> Figure:
     """Error against energy of all networks, and the Pareto front of each arm over its seeds."""
-    studies = sorted(networks["study"].unique())
-    with style.theme():
-        figure, axes = style.panels(studies)
-        for one, study in zip(axes, studies, strict=True):
-            for arm, mark in style.marks(list(ARMS), first="accuracy").items():
-                part = networks[(networks["study"] == study) & (networks["arm"] == arm)]
-                energy_mj, error = part["energy_j"] * 1e3, 1 - part["accuracy"]
-                one.plot(energy_mj, error, mark["marker"], ms=2, alpha=0.25, color=mark["color"])
-                front = part[pareto(part)].sort_values("energy_j")
-                if len(front):
-                    x, y = front["energy_j"] * 1e3, 1 - front["accuracy"]
-                    one.plot(x, y, drawstyle="steps-post", label=ARMS[arm], **mark)
-            one.set_xlabel(COSTS["energy_j"])
-            style.logarithmic(one, "x")
-        _label(figure, axes, "error on hold-out images", platforms)
-    return figure
+
+    def draw(one: Axes, part: pd.DataFrame, label: str, mark: dict[str, Any]) -> None:
+        energy_mj, error = part["energy_j"] * 1e3, 1 - part["accuracy"]
+        one.plot(energy_mj, error, mark["marker"], ms=2, alpha=0.25, color=mark["color"])
+        front = part[pareto(part)].sort_values("energy_j")
+        x, y = front["energy_j"] * 1e3, 1 - front["accuracy"]
+        one.plot(x, y, drawstyle="steps-post", label=label, **mark)
+        one.set_xlabel(COSTS["energy_j"])
+        style.logarithmic(one, "x")
+
+    return _by_arm(networks, draw, "error on hold-out images", platforms)
 
 
 def hypervolume(history: pd.DataFrame, platforms: Mapping[str, str]) -> Figure:
     """Hypervolume of (error, energy) along the generations: means over seeds, and their range."""
-    studies = sorted(history["study"].unique())
-    with style.theme():
-        figure, axes = style.panels(studies)
-        for one, study in zip(axes, studies, strict=True):
-            for arm, mark in style.marks(list(ARMS), first="accuracy").items():
-                part = history[(history["study"] == study) & (history["arm"] == arm)]
-                values = part.groupby("generation")["hypervolume"]
-                if len(part):
-                    place = list(values.groups)
-                    one.plot(place, values.mean(), label=ARMS[arm], **mark)
-                    lowest, highest = values.min(), values.max()
-                    one.fill_between(place, lowest, highest, color=mark["color"], alpha=0.15, lw=0)
-            one.set_xlabel("generation")
-        _label(figure, axes, "hypervolume", platforms)
-    return figure
+
+    def draw(one: Axes, part: pd.DataFrame, label: str, mark: dict[str, Any]) -> None:
+        values = part.groupby("generation")["hypervolume"]
+        place = list(values.groups)
+        one.plot(place, values.mean(), label=label, **mark)
+        lowest, highest = values.min(), values.max()
+        one.fill_between(place, lowest, highest, color=mark["color"], alpha=0.15, lw=0)
+        one.set_xlabel("generation")
+
+    return _by_arm(history, draw, "hypervolume", platforms)
 
 
 FIGURES: dict[str, Callable[[pd.DataFrame, Mapping[str, str]], Figure]] = {
@@ -137,6 +128,25 @@ FIGURES: dict[str, Callable[[pd.DataFrame, Mapping[str, str]], Figure]] = {
     "fronts": fronts,
     "hypervolume": hypervolume,
 }
+
+
+def _by_arm(
+    table: pd.DataFrame,
+    draw: Callable[[Axes, pd.DataFrame, str, dict[str, Any]], None],
+    label: str,
+    platforms: Mapping[str, str],
+) -> Figure:
+    """One panel a study, in which `draw` (axes, rows, label, mark) draws each arm that it has."""
+    studies = sorted(table["study"].unique())
+    with style.theme():
+        figure, axes = style.panels(studies)
+        for one, study in zip(axes, studies, strict=True):
+            for arm, mark in style.marks(list(ARMS), first="accuracy").items():
+                part = table[(table["study"] == study) & (table["arm"] == arm)]
+                if len(part):
+                    draw(one, part, ARMS[arm], mark)
+        _label(figure, axes, label, platforms)
+    return figure
 
 
 def _told(ratio: float) -> str:

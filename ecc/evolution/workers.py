@@ -19,13 +19,12 @@ _evaluator: Evaluator  # of a worker process
 
 
 @contextmanager
-def workers(make: Callable[[], Evaluator], count: int) -> Iterator[Evaluate]:
-    """A function from genomes to their rows, evaluated by `count` processes; by this one if 1.
+def workers(own: Evaluator, make: Callable[[], Evaluator], count: int) -> Iterator[Evaluate]:
+    """A function from genomes to their rows, evaluated by `count` processes; by `own` if 1.
 
-    `make` is called once in every process; it must be a function that can be pickled.
+    `make` is called once in every other process; it must be a function that can be pickled.
     """
     if count == 1:
-        own = make()
         yield lambda genomes: map(own.row, genomes)
         return
     # Spawned: a forked process inherits torch's threads in no usable state.

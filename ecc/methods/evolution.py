@@ -28,7 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ecc.channels import Channels
 from ecc.errors import UserError
-from ecc.methods.problem import Compressed, Problem
+from ecc.methods.problem import Compressed, Problem, evenly
 from ecc.training import adam, calibrate, device_of, evaluate, train
 
 Integers = NDArray[np.int64]
@@ -86,7 +86,7 @@ class SharedWeights:
     """Weights of networks of many widths; `iterations` of training were spent so far."""
 
     def __init__(self, problem: Problem, settings: Settings):
-        self.problem, self.stages = problem, settings.stages
+        self.problem = problem
         self.model = problem.student()
         self.optimizer = adam(self.model, problem.training)
         norms = problem.channels.norms(self.model)
@@ -96,7 +96,8 @@ class SharedWeights:
         given = problem.training.iterations
         calibrated = any(isinstance(m, _BatchNorm) for m in self.model.modules())
         taken = min(settings.calibration, given) if calibrated else 0
-        self.training = min(round(settings.shared * given), given - taken)
+        training = min(round(settings.shared * given), given - taken)
+        self.of_stage = list(evenly(training, settings.stages))
         batches = problem.train.batches(problem.training.batch_size, problem.seed + 104_729)
         self.batches = [images for images, _ in itertools.islice(batches, taken)]
         self.iterations = taken
@@ -104,7 +105,7 @@ class SharedWeights:
     def train(self, stage: int, population: Integers) -> None:
         """Spends a stage's iterations; each trains one network of the population (n, groups)."""
         problem = self.problem
-        iterations = _share(self.training, stage, self.stages)
+        iterations = self.of_stage[stage]
         self.iterations += iterations
         if not iterations:
             return
@@ -223,10 +224,6 @@ def _first(problem: Problem, count: int) -> Integers:
     widths = np.rint(problem.smallest + drawn * (problem.full_widths - problem.smallest))
     widths[0] = problem.full_widths
     return widths.astype(np.int64)
-
-
-def _share(whole: int, index: int, parts: int) -> int:
-    return (index + 1) * whole // parts - index * whole // parts
 
 
 class WithinBudget(Repair):  # type: ignore[misc]

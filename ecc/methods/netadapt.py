@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ecc.errors import UserError
-from ecc.methods.problem import Compressed, FixedZeros, Problem
+from ecc.methods.problem import Compressed, FixedZeros, Problem, evenly
 from ecc.training import adam, evaluate, train
 
 SCHEDULES = ("geometric", "original")
@@ -61,7 +61,7 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     """
     channels, device = problem.channels, problem.training.device
     targets = list(_targets(problem, settings))
-    shares = _shares(problem.training.iterations, len(targets) * len(problem.full_widths))
+    shares = evenly(problem.training.iterations, len(targets) * len(problem.full_widths))
     model, widths = problem.student(), problem.full_widths
     optimizer = adam(model, problem.training)
     keep = channels.keep_largest(model, widths)
@@ -102,12 +102,6 @@ def _targets(problem: Problem, settings: Settings) -> Iterator[float]:
         target = max(target, problem.budget_j)
         round_number += 1
         yield target
-
-
-def _shares(iterations: int, candidates: int) -> Iterator[int]:
-    """Whole iterations for each candidate that add up to all of them."""
-    for index in range(candidates):
-        yield (index + 1) * iterations // candidates - index * iterations // candidates
 
 
 def _proposals(

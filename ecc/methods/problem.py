@@ -239,6 +239,12 @@ class Compressed:
         return widths_of(self.keep)
 
 
+def evenly(iterations: int, parts: int) -> Iterator[int]:
+    """Whole iterations for each of `parts` that add up to all of them."""
+    for index in range(parts):
+        yield (index + 1) * iterations // parts - index * iterations // parts
+
+
 class FixedZeros:
     """Training update that keeps dropped channels at zero."""
 
