@@ -2,7 +2,8 @@
 
 An energy model errs by a percent or so, so that a network inside its budget by the model may be
 outside by measurement. Its modelled energy is then lowered by as much as the model erred, it is
-measured again, and so on; batch norms take new statistics, and fine-tuning follows.
+measured again, and so on; the batch norms of all networks take new statistics, and fine-tuning
+follows.
 """
 
 import itertools
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -107,11 +107,10 @@ def narrow(
 ) -> None:
     """Masks a network down to what it keeps, in place, and renews its batch-norm statistics.
 
-    The old ones belong to more channels, and much of the accuracy goes with them. A network that
-    keeps what it has stays as it is. Statistics are of BATCHES of training images.
+    The old ones belong to more channels, and much of the accuracy goes with them. Where nothing is
+    to be masked they are renewed as well: methods that train while they compress have current ones,
+    uniform pruning has not, and none is to gain by it. They are of BATCHES of training images.
     """
-    if all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(channels.kept(model), keep, strict=True)):
-        return
     channels.mask(model, keep)
     batches = itertools.islice(split.batches(IMAGES, seed), BATCHES)
     calibrate(model, [images for images, _ in batches], device_of(device))

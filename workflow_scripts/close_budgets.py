@@ -61,8 +61,7 @@ def close_budgets(
         narrow(
             result.model, full.channels, result.keep, images.train, seed=run["seed"], device=device
         )
-        narrowed = result.widths.tolist() != run["widths"]
-        after = evaluate(result.model, images.holdout, device=device) if narrowed else accuracy
+        after = evaluate(result.model, images.holdout, device=device)
         runs.write_json(
             file,
             {
