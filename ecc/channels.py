@@ -153,11 +153,13 @@ def trace(
 
     The trace runs without arithmetic on the "meta" device. With `residual="keep"`, groups that
     several layers write (residual streams) keep their widths. Channels that nothing reads (the
-    network's outputs) and channels that share only part of a layer are fixed as well.
-    Raises UserError for a network that cannot be traced or that has nothing to prune.
+    network's outputs), channels that share only part of a layer, and those of convolutions in
+    groups are fixed as well. Raises UserError for a network that cannot be traced, that runs a
+    layer more than once, or that has nothing to prune.
     """
     model = copy.deepcopy(model).to("meta").eval()
-    names = {module: name for name, module in model.named_modules()}
+    names: dict[Any, str] = {module: name for name, module in model.named_modules()}
+    names |= {parameter: name for name, parameter in model.named_parameters()}
     geometry = _geometry(model, size, image_channels)
     if not geometry:
         raise UserError("nothing to prune: the network has no convolution or fully connected layer")
@@ -198,13 +200,17 @@ class _Coupled:
     whole: bool
 
 
-def _group_of(graph: Any, layer: Layer, names: dict[nn.Module, str]) -> _Coupled:
+def _group_of(graph: Any, layer: Layer, names: dict[Any, str]) -> _Coupled:
     width = _width(layer)
     found = _Coupled(width, [], [], set(), whole=True)
     columns: dict[tuple[str, int], dict[int, list[int]]] = {}
     for item in graph.get_pruning_group(layer, _pruner(layer), idxs=list(range(width))):
         module = item.dep.target.module
         if module not in names:
+            continue
+        if isinstance(module, nn.Parameter):  # of no layer, such as a learned scale of channels
+            found.vectors.add(names[module])
+            found.whole &= module.numel() == width
             continue
         outgoing = graph.is_out_channel_pruning_fn(item.dep.handler)
         if outgoing or not isinstance(module, LAYERS):
@@ -215,6 +221,8 @@ def _group_of(graph: Any, layer: Layer, names: dict[nn.Module, str]) -> _Coupled
             }
         if isinstance(module, LAYERS):
             depthwise = is_depthwise(module)
+            # Channels of a convolution in groups could only go from all of its groups at once.
+            found.whole &= depthwise or isinstance(module, nn.Linear) or module.groups == 1
             if outgoing and not depthwise:
                 if names[module] not in found.writers:
                     found.writers.append(names[module])
@@ -283,6 +291,9 @@ def _geometry(model: nn.Module, size: Pair, image_channels: int) -> dict[Layer, 
     found: dict[Layer, tuple[Pair, Pair]] = {}
 
     def record(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if layer in found:
+            again = next(name for name, module in model.named_modules() if module is layer)
+            raise UserError(f"layer '{again}' runs more than once: use one layer for each")
         found[layer] = (_size(inputs[0]), _size(output))
 
     handles = [
@@ -293,6 +304,8 @@ def _geometry(model: nn.Module, size: Pair, image_channels: int) -> dict[Layer, 
     try:
         with torch.no_grad():
             model(torch.empty(1, image_channels, *size, device="meta"))
+    except UserError:
+        raise
     except Exception as error:
         raise _untraceable(size, error) from error
     finally:

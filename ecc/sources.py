@@ -1,7 +1,8 @@
-"""Which source files of this library a script depends on."""
+"""Which source files a script depends on: of this library, and of the user's own networks."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,32 @@ def imported(script: Path, package: Path) -> list[str]:
     return sorted(map(str, found))
 
 
+def own_network(architecture: str, folder: Path) -> list[str]:
+    """Files of `folder` that `package.module:function` is made of, by their imports; sorted.
+
+    None for the name of an architecture, and for a module that is installed elsewhere.
+    """
+    module, mark, _ = architecture.partition(":")
+    found: set[Path] = set()
+    ahead = [module] if mark else []
+    while ahead:
+        for file in _modules(ahead.pop(), folder) - found:
+            found.add(file)
+            package = file.relative_to(folder).parent.parts
+            # What cannot be read is told of by the job that imports it.
+            with suppress(SyntaxError, ValueError):
+                ahead += _names(ast.parse(file.read_text()), package)
+    return sorted(map(str, found))
+
+
+def _modules(name: str, folder: Path) -> set[Path]:
+    """The files that importing a dotted name runs, those of its packages too."""
+    parts = name.split(".")
+    places = [folder.joinpath(*parts[: count + 1]) for count in range(len(parts))]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    return {file for file in files if file.is_file()}
+
+
 @cache
 def _rooms(file: Path, package: Path) -> frozenset[Path]:
     """Modules and subpackages of `package` that a file imports, as paths without suffix."""
@@ -37,13 +64,18 @@ def _files(room: Path) -> frozenset[Path]:
     return frozenset([module] if module.is_file() else room.glob("*.py"))
 
 
-def _names(node: ast.AST) -> Iterator[str]:
-    """Dotted names of everything imported below a node; a.b for `from a import b`."""
+def _names(node: ast.AST, package: Sequence[str] = ()) -> Iterator[str]:
+    """Dotted names of everything imported below a node; a.b for `from a import b`.
+
+    `package` is that of the file, from which relative imports start.
+    """
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module:
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        above = package[: len(package) + 1 - node.level] if node.level else ()
+        base = [*above, *([node.module] if node.module else [])]
+        yield from (".".join([*base, alias.name]) for alias in node.names)
     for child in ast.iter_child_nodes(node):
-        yield from _names(child)
+        yield from _names(child, package)

@@ -9,7 +9,7 @@ from ecc import logs, platforms
 from ecc.budgets import PATTERN
 from ecc.errors import UserError
 from ecc.evidence import names, plan
-from ecc.sources import imported
+from ecc.sources import imported, own_network
 
 BASE = Path(workflow.basedir)
 STARTED = time.time()
@@ -98,10 +98,36 @@ def say_what_failed():
 
 
 def library(script):
-    """Sources of ecc that a script imports: an edit of one reruns what depends on it."""
+    """Input function: sources that a script imports, so that an edit of one reruns what depends
+    on it; those of ecc, and of the network where it is the user's own.
+    """
     found = imported(BASE / "workflow_scripts" / f"{script}.py", BASE / "ecc")
-    # Relative: a project that is moved has not changed.
-    return [os.path.relpath(file) for file in found]
+
+    def sources(wildcards):
+        # Relative: a project that is moved has not changed.
+        return [os.path.relpath(file) for file in (*found, *own_sources(network_of(wildcards)))]
+
+    return sources
+
+
+def network_of(wildcards):
+    """The network that a job is about, or None."""
+    if wildcards.get("experiment"):
+        return of_experiment(wildcards)["network"]
+    return wildcards.get("network")
+
+
+def own_sources(network):
+    """Sources of a network that a function of the user's builds."""
+    architecture = config["networks"][network]["architecture"] if network else ""
+    return own_network(architecture, Path.cwd())
+
+
+def traced_before(wildcards):
+    """The structure of a network of the user's: refused, if need be, before it is trained."""
+    network = of_experiment(wildcards)["network"]
+    is_own = ":" in config["networks"][network]["architecture"]
+    return f"<results>/networks/{network}.json" if is_own else []
 
 
 def of_experiment(wildcards):
@@ -257,8 +283,10 @@ def covered_runs(wildcards):
     ]
 
 
-def all_runs(path, algorithm=None):
-    """`path` for every run of every experiment, or for those of one algorithm."""
+def all_runs(path, algorithm=None, seeds_each=None):
+    """`path` for every run of every experiment, or for those of one algorithm and of the first
+    `seeds_each` seeds.
+    """
     return [
         file
         for experiment, platform in PAIRS
@@ -272,9 +300,19 @@ def all_runs(path, algorithm=None):
                 if algorithm in (None, config["methods"][method]["method"])
             ],
             budget=budgets(experiment, platform),
-            seed=seeds(experiment),
+            seed=seeds(experiment)[:seeds_each],
         )
     ]
+
+
+def exported_settings(wildcards):
+    """What the card of an exported network says besides what the metrics of its run hold."""
+    entry = of_experiment(wildcards)
+    return {
+        "energy_model": settings.used_model(config, wildcards.experiment, wildcards.method),
+        "smallest_width": entry["smallest_width"],
+        "compression": settings.stage(config, entry["compression"]),
+    }
 
 
 def benchmarks():

@@ -11,6 +11,7 @@ if EAP:
     rule layer_energy:
         input:
             library=library("layer_energy"),
+            own=[file for network in EAP["dense"]["networks"] for file in own_sources(network)],
         output:
             layers="<results>/eap/layers.csv",
         log:

@@ -78,7 +78,7 @@ def test_schema_describes_every_key_and_forbids_unknown_ones():
 def test_schema_knows_what_the_library_knows():
     network = SCHEMA["properties"]["networks"]["additionalProperties"]["properties"]
     model = DEFINITIONS["energy_model"]["properties"]
-    assert network["architecture"]["enum"] == sorted(networks.ARCHITECTURES)
+    assert network["architecture"]["else"]["enum"] == sorted(networks.ARCHITECTURES)
     for name, architecture in networks.ARCHITECTURES.items():
         assert set(DEFINITIONS[name]["properties"]) == {
             parameter.name

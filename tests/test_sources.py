@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ecc.sources import imported
+from ecc.sources import imported, own_network
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,3 +44,23 @@ def test_figures_do_not_depend_on_training_nor_training_on_figures():
     assert "evidence" not in rooms("finetune")
     assert {"methods", "energy", "training.py"} <= rooms("compress")
     assert "platforms" not in rooms("compress")
+
+
+def test_a_network_of_the_users_depends_on_its_own_files(tmp_path):
+    files = {
+        "mine/__init__.py": "",
+        "mine/net.py": "import tools\nfrom . import parts\nfrom .more.heads import Head",
+        "mine/parts.py": "",
+        "mine/more/heads.py": "from ..base import Base",
+        "mine/base.py": "def broken(:",
+        "mine/unused.py": "",
+        "tools.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = own_network("mine.net:build", tmp_path)
+    names = {str(Path(file).relative_to(tmp_path)) for file in found}
+    assert names == {*files} - {"mine/unused.py"}
+    assert own_network("torchvision.models:resnet18", tmp_path) == []
+    assert own_network("mobilenet", tmp_path) == []
