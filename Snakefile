@@ -7,6 +7,7 @@
 #   snakemake --cores 2 --configfile configs/smoke.yaml          a minute or two
 #   snakemake --cores 2 --configfile configs/paper.yaml -n       the paper's scale, planned
 #   snakemake --report results/report.html                       after a run
+#   snakemake --cores all export                                 networks to take away
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -29,6 +30,7 @@ include: "rules/data.smk"
 include: "rules/dense.smk"
 include: "rules/energy.smk"
 include: "rules/compression.smk"
+include: "rules/export.smk"
 include: "rules/evidence.smk"
 include: "rules/eap.smk"
 include: "rules/evolution.smk"
@@ -48,3 +50,8 @@ rule all:
         rules.method_figures.output if METHOD_FIGURES else [],
         rules.eap_figures.output if EAP else [],
         rules.evolution_figures.output if STUDIES else [],
+
+
+rule export:
+    input:
+        all_runs(f"<results>/exported/{RUN}/model.onnx", "ecc", seeds_each=1),

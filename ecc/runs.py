@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -78,6 +79,11 @@ def finished(checkpoint: Path) -> None:
     """Removes the checkpoints of a run whose results are written, those of its phases too."""
     for left in checkpoint.parent.glob(f"{checkpoint.stem}*{checkpoint.suffix}"):
         left.unlink()
+
+
+def named_seed(seed: int, name: str) -> int:
+    """A seed that keeps the noise of what is called `name` apart from that of everything else."""
+    return zlib.crc32(f"{seed}/{name}".encode())
 
 
 def versions() -> dict[str, str]:

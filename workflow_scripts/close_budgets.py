@@ -1,6 +1,5 @@
 """Measures compressed networks before they are fine-tuned, and narrows those over budget."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def close_budgets(
         smallest=np.array(metrics.from_file(runs.read_json(budgets))["lower_bounds"]),
         rounds=rounds,
         repeats=repeats,
-        seed=zlib.crc32(f"{seed}/{name}/closing".encode()),
+        seed=runs.named_seed(seed, f"{name}/closing"),
         journal=Path(journal),
     )
     for file, result, run, accuracy in zip(files, closed, found, before, strict=True):

@@ -1,6 +1,5 @@
 """Measures the energy of all slim networks of a method again, on the platform of their budgets."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def verify_energy(
         [[group["width"] for group in run["groups"]] for run in found],
         [run["budget_j"] for run in found],
         repeats=repeats,
-        seed=zlib.crc32(f"{seed}/{name}".encode()),
+        seed=runs.named_seed(seed, name),
         journal=Path(journal),
     )
     models = energy.limit_models(traced, limits)
