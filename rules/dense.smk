@@ -1,10 +1,13 @@
-# Dense networks: one an experiment, trained from random weights. All that follows waits for them.
+# Dense networks: one an experiment, trained from random weights or from published ones. All that
+# follows waits for them.
 
 
 rule train_dense:
     input:
         library=library("train_dense"),
         data=manifest,
+        traced=traced_before,
+        weights=lambda wildcards: of_experiment(wildcards)["dense"].get("weights", []),
         sensors=lambda wildcards: sensors(of_experiment(wildcards)["platforms"]),
     output:
         model="<results>/dense/{experiment}/model.safetensors",

@@ -1,4 +1,4 @@
-"""Trains the dense network of an experiment and measures its accuracy on validation images."""
+"""Trains the dense network of an experiment, or takes published weights, and measures its score."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,8 @@ import torch
 from ecc import data, runs
 from ecc.logs import job
 from ecc.networks import Network
-from ecc.training import TrainingSettings, cross_entropy, evaluate, save_weights, train
+from ecc.networks.pretrained import load_published
+from ecc.training import TaskLoss, TrainingSettings, evaluate, save_weights, train
 
 
 def train_dense(
@@ -18,6 +19,7 @@ def train_dense(
     network: dict[str, Any],
     dataset: dict[str, Any],
     training: dict[str, Any],
+    weights: str | None,
     seed: int,
     model: str,
     history: str,
@@ -25,14 +27,16 @@ def train_dense(
 ) -> None:
     started = time.monotonic()
     found = data.load(dataset, Path(manifest).parent)
-    settings = TrainingSettings(**training)
+    settings = TrainingSettings(**{k: v for k, v in training.items() if k != "weights"})
     torch.manual_seed(seed)
     dense = Network(**network).build()
+    if weights is not None:
+        load_published(weights, network["architecture"], dense)
     checkpoint = Path(model).with_name("checkpoint.safetensors")
     frame = train(
         dense,
         found.train,
-        cross_entropy,
+        TaskLoss(found.train.task),
         settings,
         seed=seed,
         checkpoint=checkpoint,
@@ -62,6 +66,7 @@ if __name__ == "__main__":
             network=snakemake.params.network,
             dataset=snakemake.params.dataset,
             training=snakemake.params.training,
+            weights=snakemake.params.training.get("weights"),
             seed=snakemake.params.seed,
             model=snakemake.output.model,
             history=snakemake.output.history,

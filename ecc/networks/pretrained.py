@@ -1,0 +1,145 @@
+"""Published weights of dense networks, brought to the names that our networks have.
+
+Read are .safetensors, .pth, .pt and .tar (tensors only: no code in them is run), and .npz, as
+which a TensorFlow checkpoint can be written:
+
+    reader = tf.train.load_checkpoint("mobilenet_v1_1.0_224.ckpt")
+    names = reader.get_variable_to_shape_map()
+    numpy.savez("mobilenet.npz", **{name: reader.get_tensor(name) for name in names})
+"""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ecc.errors import UserError
+
+Tensors = Mapping[str, Tensor]
+NESTED = ("state_dict", "model_state_dict", "model")
+# Of TensorFlow's MobileNet and of its conversion by Hugging Face: parts of a layer's name to ours.
+NORMALISATION = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def load_published(path: str | Path, architecture: str, model: nn.Module) -> nn.Module:
+    """Fills `model` from published weights.
+
+    MobileNet's may be the authors' (TensorFlow, as .npz) or their conversion by Hugging Face,
+    ERFNet's the authors' (with or without `module.` before each name); others have torchvision's
+    names, or ours. Raises UserError where the file is missing, damaged, or of another network.
+    """
+    found = _named(_read(Path(path)))
+    if architecture == "mobilenet":
+        found = _mobilenet(found)
+    wanted = model.state_dict()
+    for name, tensor in wanted.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if name not in found:
+            raise UserError(f"{path} has no {name}: these are weights of another network")
+        if found[name].shape != tensor.shape:
+            raise UserError(
+                f"{path}: {name} is {_times(found[name])}, the network's {_times(tensor)}: give it "
+                "the multiplier, options and number of classes of the published one"
+            )
+        if not found[name].isfinite().all():
+            raise UserError(f"{path}: {name} is not finite: fetch the file again")
+    unused = sorted(set(found) - set(wanted))
+    if unused and architecture != "googlenet":  # whose auxiliary classifiers are left out
+        raise UserError(f"{path} has {unused[0]}, which the network has not: these are another's")
+    model.load_state_dict({name: found.get(name, tensor) for name, tensor in wanted.items()})
+    return model
+
+
+def _read(path: Path) -> Tensors:
+    if not path.is_file():
+        raise UserError(f"there is no file {path} of weights: put it there, or correct the path")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays}
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors, which is not read since it could run code, or is "
+            "truncated: save its state_dict alone"
+        ) from error
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, SafetensorError) as e:
+        raise UserError(
+            f"{path} is truncated or no file of weights ({str(e).splitlines()[0]})"
+        ) from e
+    for key in NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not weights by name")
+    return content
+
+
+def _named(tensors: Tensors) -> dict[str, Tensor]:
+    """Without the prefix that torch's DataParallel gives every name."""
+    return {
+        name.removeprefix("module."): tensor
+        for name, tensor in tensors.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _mobilenet(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names and layouts of TensorFlow and Hugging Face to ours; ours stay."""
+    if "stem.0.weight" in found:
+        return found
+    renamed = {}
+    for name, tensor in found.items():
+        tf = re.fullmatch(r"MobilenetV1/Conv2d_(\d+)(?:_(depthwise|pointwise))?/(.*)", name)
+        hf = re.fullmatch(r"mobilenet_v1\.(?:conv_stem|layer\.(\d+))\.(\w+)\.(\w+)", name)
+        if tf and (part := _of_tensorflow(tf[3])):
+            layer = _layer(int(tf[1]), tf[2])
+            renamed[f"{layer}.{part}"] = _from_tensorflow(tensor, name)
+        elif hf:
+            number = -1 if hf[1] is None else int(hf[1])
+            layer = _layer(1 + number // 2, ("depthwise", "pointwise")[number % 2])
+            renamed[f"{layer}.{int(hf[2] == 'normalization')}.{hf[3]}"] = tensor
+        elif name in ("MobilenetV1/Logits/Conv2d_1c_1x1/weights", "classifier.weight"):
+            renamed["classifier.weight"] = tensor if tensor.dim() == 2 else tensor[0, 0].T
+        elif name in ("MobilenetV1/Logits/Conv2d_1c_1x1/biases", "classifier.bias"):
+            renamed["classifier.bias"] = tensor
+    return renamed
+
+
+def _layer(number: int, kind: str | None) -> str:
+    return "stem" if number == 0 else f"blocks.{number - 1}.{int(kind == 'pointwise')}"
+
+
+def _of_tensorflow(rest: str) -> str | None:
+    """None for what training alone needs: moments, moving averages of the weights."""
+    if rest in ("weights", "depthwise_weights"):
+        return "0.weight"
+    part = NORMALISATION.get(rest.removeprefix("BatchNorm/"))
+    return f"1.{part}" if part else None
+
+
+def _from_tensorflow(tensor: Tensor, name: str) -> Tensor:
+    """(h, w, in, out) to (out, in, h, w); of a depthwise kernel (h, w, c, 1) to (c, 1, h, w)."""
+    if tensor.dim() != 4:
+        return tensor
+    order = (2, 3, 0, 1) if name.endswith("depthwise_weights") else (3, 2, 0, 1)
+    return tensor.permute(order).contiguous()
+
+
+def _times(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
