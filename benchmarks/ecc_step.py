@@ -27,6 +27,7 @@ from ecc.methods import Problem
 from ecc.methods.ecc import Settings, Solver
 from ecc.networks import Network
 from ecc.platforms import Deployed, get
+from ecc.tasks import CLASSIFICATION
 from ecc.training import TrainingSettings, train
 
 CLASSES, SIZE, BATCH, WARM_UP = 1000, (64, 64), 64, 6
@@ -35,7 +36,7 @@ CLASSES, SIZE, BATCH, WARM_UP = 1000, (64, 64), 64, 6
 class TimedSplit:
     """One random batch again and again; the time from one to the next is a step's."""
 
-    classes = CLASSES
+    classes, task = CLASSES, CLASSIFICATION
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)

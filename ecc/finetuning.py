@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from ecc.training import Distillation, Loss, Split, TrainingSettings, cross_entropy, train
+from ecc.training import Distillation, Loss, Split, TaskLoss, TrainingSettings, train
 
 
 def finetune(
@@ -30,7 +30,10 @@ def finetune(
     The first gets `extra_iterations`: those that compression was given and did not spend, so that
     all methods train equally long.
     """
-    losses: dict[str, Loss] = {"distillation": Distillation(teacher), "task": cross_entropy}
+    losses: dict[str, Loss] = {
+        "distillation": Distillation(teacher, split.task),
+        "task": TaskLoss(split.task),
+    }
     histories = []
     for number, phase in enumerate(phases):
         extra = extra_iterations if number == 0 else 0

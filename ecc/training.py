@@ -27,6 +27,7 @@ from tqdm import tqdm
 from ecc import runs
 from ecc.channels import is_depthwise
 from ecc.errors import DivergedError, UserError
+from ecc.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Split(Protocol):
     """Images of one split: what training and evaluation need of a dataset."""
 
     classes: int
+    task: Task
 
     def __len__(self) -> int: ...
 
@@ -53,7 +55,10 @@ class TrainingSettings:
 
     `schedule`: "constant", "cosine" (decay to zero) or "onecycle" (linear rise over the first
     tenth, then cosine decay). `checkpoint_every` iterations a checkpoint is written, if one is
-    asked for. `device`: "auto" takes a GPU where there is one.
+    asked for. `device`: "auto" takes a GPU where there is one. `precision`: "float32", or
+    "bfloat16" for what autocast computes in it; weights, their moments and energies stay as they
+    are. A batch goes through the network in `accumulate` parts, whose gradients add up to the
+    batch's; batch norms see the parts. `compile` is torch.compile, of the network that trains.
     """
 
     iterations: int
@@ -65,6 +70,9 @@ class TrainingSettings:
     channels_last: bool = True
     device: str = "auto"
     checkpoint_every: int = 1000
+    precision: str = "float32"
+    accumulate: int = 1
+    compile: bool = False
 
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -85,19 +93,24 @@ class Update(Protocol):
     def restore(self, state: dict[str, Tensor]) -> None: ...
 
 
-def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the logits."""
-    return functional.cross_entropy(model(images), labels)
+class TaskLoss:
+    """The task's own loss of a network's logits."""
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return self.task.loss(model(images), labels)
 
 
 class Distillation:
-    """0.5 MSE of the logits to the teacher's + 0.5 cross-entropy (ECC, Section 4.1).
+    """0.5 MSE of the logits to the teacher's + 0.5 the task's own loss (ECC, Section 4.1).
 
     The teacher is the dense network in evaluation mode.
     """
 
-    def __init__(self, teacher: nn.Module):
-        self.teacher = teacher.eval()
+    def __init__(self, teacher: nn.Module, task: Task):
+        self.teacher, self.task = teacher.eval(), task
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         if next(self.teacher.parameters()).device != images.device:
@@ -105,9 +118,7 @@ class Distillation:
         with torch.no_grad():
             target = self.teacher(images)
         logits = model(images)
-        return 0.5 * functional.mse_loss(logits, target) + 0.5 * functional.cross_entropy(
-            logits, labels
-        )
+        return 0.5 * functional.mse_loss(logits, target) + 0.5 * self.task.loss(logits, labels)
 
 
 def device_of(name: str) -> torch.device:
@@ -145,6 +156,11 @@ def train(
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
     device = device_of(settings.device)
     model.to(device).to(memory_format=memory_format)
+    if settings.accumulate > settings.batch_size:
+        raise UserError(
+            f"accumulate: {settings.accumulate} parts of a batch of {settings.batch_size}: "
+            "a part needs an image"
+        )
     optimizer = adam(model, settings) if optimizer is None else optimizer
     history: list[dict[str, float]] = []
     run = _Run(model, optimizer, update, history)
@@ -153,6 +169,7 @@ def train(
         if checkpoint.exists():
             run.restore(checkpoint)
     batches = split.batches(settings.batch_size, seed, start=len(history))
+    called: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     progress = _Progress(len(history), settings.iterations, description)
     for iteration in range(len(history), settings.iterations):
         # One seed an iteration: a resumed run draws the same augmentation and dropout.
@@ -167,10 +184,9 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         optimizer.zero_grad(set_to_none=True)
-        value = loss(model, images, labels)
-        value.backward()  # type: ignore[no-untyped-call]
+        value = _backward(loss, called, images, labels, settings)
         optimizer.step()
-        row = {"iteration": float(iteration), "loss": value.item(), "learning_rate": learning_rate}
+        row = {"iteration": float(iteration), "loss": value, "learning_rate": learning_rate}
         if not math.isfinite(row["loss"]):
             raise DivergedError(
                 f"{description}: the loss is {row['loss']} at iteration {iteration}; "
@@ -183,20 +199,35 @@ def train(
         if checkpoint is not None and (done % every == 0 or last):
             run.save(checkpoint)
     progress.close()
-    return pd.DataFrame(history).astype({"iteration": int}) if history else pd.DataFrame()
+    columns = None if history else ["iteration", "loss", "learning_rate"]
+    return pd.DataFrame(history, columns=columns).astype({"iteration": int})
+
+
+def _backward(
+    loss: Loss, model: nn.Module, images: Tensor, labels: Tensor, settings: TrainingSettings
+) -> float:
+    """Adds the gradients of a batch, part by part; returns its loss."""
+    total = 0.0
+    half = settings.precision == "bfloat16"
+    for part, own in zip(
+        images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True
+    ):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            value = loss(model, part, own) * (len(part) / len(images))
+        value.backward()  # type: ignore[no-untyped-call]
+        total += value.item()
+    return total
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, batch_size: int = 256, device: str = "auto") -> float:
-    """Top-1 accuracy, a fraction, of `model` over the whole split."""
+    """Score of `model` over the whole split, a fraction: top-1 accuracy or mean IoU."""
     target = device_of(device)
     model.to(target).eval()
-    correct = total = 0
-    for images, labels in split.ordered(batch_size):
-        predicted = model(images.to(target, non_blocking=True)).argmax(dim=1).cpu()
-        correct += int((predicted == labels.cpu()).sum())
-        total += len(labels)
-    return correct / total
+    return split.task.score(
+        (model(images.to(target, non_blocking=True)).argmax(dim=1).cpu(), labels.cpu())
+        for images, labels in split.ordered(batch_size)
+    )
 
 
 @torch.no_grad()
@@ -359,7 +390,8 @@ def _fingerprint(
     relevant: dict[str, Any] = asdict(settings)
     for key in ("device", "checkpoint_every"):
         relevant.pop(key)
-    given = hashlib.sha256(repr((relevant, seed, len(split), repr(update))).encode())
+    of_split = len(split), split.task
+    given = hashlib.sha256(repr((relevant, seed, of_split, repr(update))).encode())
     for name, tensor in model.state_dict().items():
         given.update(name.encode())
         given.update(tensor.detach().cpu().contiguous().numpy().tobytes())

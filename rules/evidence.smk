@@ -23,6 +23,12 @@ rule tables:
             category="Accuracy at budget",
             labels={"what": "methods over seeds", "type": "table"},
         ),
+        table_02=report(
+            "<results>/tables/table_02.csv",
+            caption="../docs/report/table_02.rst",
+            category="Accuracy at budget",
+            labels={"what": "Table 2", "type": "table"},
+        ),
         closing=report(
             "<results>/tables/closing.csv",
             caption="../docs/report/closing.rst",
@@ -81,15 +87,15 @@ rule figures:
         tables=rules.tables.output,
     output:
         **{
-            f"figure_{number:02}": report(
-                f"<results>/figures/figure_{number:02}.png",
-                caption=f"../docs/report/figure_{number:02}.rst",
-                category=CATEGORIES[plan.FIGURES[number].kind],
-                labels={"what": f"Figure {number}", "type": "figure"},
+            name: report(
+                f"<results>/figures/{name}.png",
+                caption=f"../docs/report/{name}.rst",
+                category=CATEGORIES[plan.FIGURES[name].kind],
+                labels={"what": plan.title(name), "type": "figure"},
             )
-            for number in FIGURES
+            for name in FIGURES
         },
-        pdf=expand("<results>/figures/figure_{number:02}.pdf", number=FIGURES),
+        pdf=expand("<results>/figures/{name}.pdf", name=FIGURES),
     log:
         "<logs>/figures/all.log",
     benchmark:
@@ -102,7 +108,7 @@ rule figures:
         runtime="1h",
     params:
         titles=TITLES,
-        numbers=FIGURES,
+        names=FIGURES,
     script:
         "../workflow_scripts/figures.py"
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ecc.channels import trace
 from ecc.energy import BilinearGraph
 from ecc.methods import Problem
+from ecc.tasks import CLASSIFICATION, Task
 from ecc.training import TrainingSettings
 
 torch.set_num_threads(1)
@@ -49,6 +50,7 @@ class MemorySplit:
     seed: int = 0
     fatal: int | None = None
     classes: int = CLASSES
+    task: Task = CLASSIFICATION
     asked: Counter = field(default_factory=Counter)
 
     def __post_init__(self) -> None:

@@ -3,13 +3,16 @@
 import hashlib
 import itertools
 import json
+import pickle
 import shutil
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
+from torchvision.datasets import CIFAR10
 
 from ecc import data
 from ecc.data import fractals
@@ -184,7 +187,7 @@ def test_normalisations():
 @settings(max_examples=50, deadline=None)
 @given(
     counts=st.lists(st.integers(2, 30), min_size=1, max_size=4),
-    part=st.one_of(st.just(1), st.floats(0.25, 0.75)),
+    part=st.one_of(st.just(1), st.floats(0.26, 0.74)),
     seed=st.integers(0, 99),
 )
 def test_division_is_a_partition_of_every_class(counts, part, seed):
@@ -298,3 +301,71 @@ def test_changed_images_are_noticed(copy, tmp_path):
     data.prepare(choice, tmp_path)
     (copy / "val" / "fractal2" / "0001.png").unlink()
     refuses(choice, tmp_path, copy, "changed", action=data.load)
+
+
+def data_of(settings, folder):
+    data.prepare(settings, folder)
+    return data.load(settings, folder)
+
+
+def test_images_that_cannot_be_read_may_be_left_out(copy, tmp_path):
+    broken = sorted((copy / "train").rglob("*.png"))[::7]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:40])
+    found = data_of(by_path(copy, skip_unreadable=True), tmp_path / "out")
+    assert len(found.train) + len(found.holdout) == 5 * (12 + 3) - len(broken)
+    skipped = json.loads((tmp_path / "out" / "manifest.json").read_text())["skipped"]
+    assert skipped == [path.relative_to(copy).as_posix() for path in broken]
+    assert sum(len(labels) for _, labels in found.train.ordered(8)) == len(found.train)
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        next(data_of(by_path(copy), tmp_path / "all").train.batches(60, 0))
+
+
+def test_a_class_of_which_nothing_is_left_is_named(copy, tmp_path):
+    for path in (copy / "train" / "fractal3").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="class fractal3 has no readable image in the train split"):
+        data.prepare(by_path(copy, skip_unreadable=True), tmp_path / "out")
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """Batches as they are published, of 3 images a class each; their checksums stand in."""
+    folder = tmp_path / "archive" / CIFAR10.base_folder
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+
+    def write(name, content):
+        (folder / name).write_bytes(pickle.dumps(content))
+        return hashlib.md5((folder / name).read_bytes()).hexdigest()
+
+    def batch(name):
+        labels = list(range(10)) * 3
+        pixels = rng.integers(0, 256, (30, 3072), np.uint8)
+        return [name, write(name, {"data": pixels, "labels": labels})]
+
+    monkeypatch.setattr(CIFAR10, "train_list", [batch(f"data_batch_{i}") for i in range(1, 6)])
+    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch")])
+    names = [f"kind{label}" for label in range(10)]
+    told = {**CIFAR10.meta, "md5": write("batches.meta", {"label_names": names})}
+    monkeypatch.setattr(CIFAR10, "meta", told)
+    return folder.parent
+
+
+def test_cifar_is_read_as_it_is_published(cifar, tmp_path):
+    settings = {"kind": "cifar10", "path": str(cifar), "holdout": 2}
+    found = data_of(settings, tmp_path / "out")
+    assert [len(getattr(found, name)) for name in SPLITS] == [130, 20, 30]
+    published = CIFAR10(str(cifar), train=False)
+    images = {image.permute(1, 2, 0).numpy().tobytes() for image in found.validation.pixels}
+    assert images == {image.tobytes() for image in published.data}
+    assert found.validation.labels.tolist() == sorted(published.targets)
+
+
+def test_cifar_that_cannot_be_downloaded_says_what_to_do(tmp_path, monkeypatch):
+    def unreachable(self):
+        raise URLError("no network")
+
+    monkeypatch.setattr(CIFAR10, "download", unreachable)
+    with pytest.raises(UserError, match=r"cannot be downloaded .*no network.*put cifar-10-python"):
+        data.prepare({"kind": "cifar10"}, tmp_path / "out")

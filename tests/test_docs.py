@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+import ecc
 from ecc import config, data, methods, networks, platforms
 from ecc.evidence.plan import FIGURES
 from ecc.evidence.tables import comparison
@@ -116,7 +118,7 @@ def test_overlays_of_the_docs_are_valid(overlay):
 
 
 def test_readme_tells_of_every_figure_table_and_registered_name():
-    assert set(map(int, re.findall(r"`figure_(\d\d)`", README))) == set(FIGURES)
+    assert set(re.findall(r"`((?:figure|table)_\d\d)`", README)) == set(FIGURES)
     tables = set(re.findall(r"<results>/tables/(\w+)\.csv", RULES))
     told = set(re.findall(r"`(?:results/tables/)?(\w+)\.csv`", README))
     assert told == tables
@@ -154,6 +156,19 @@ def test_example_compresses_the_digits():
     assert list(found.index) == ["uniform", "ecc"]
     assert ((found["measured_energy_j"] / found["budget_j"]).between(0.9, 1.03)).all()
     assert found.filter(like="accuracy").stack().between(0, 1).all()
+
+
+def test_example_compresses_in_one_call_and_takes_the_network_away(tmp_path):
+    path = ROOT / "docs/examples/compress.py"
+    assert len(path.read_text().splitlines()) < 40
+    example = script(path)
+    found = example.main(tmp_path, replace(example.TRAINING, iterations=6))
+    assert found.measured_energy_j <= found.budget_j == pytest.approx(0.6 * found.dense_energy_j)
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(ecc.load(tmp_path / "network")(images), found.model(images))
+    for name in ("model.safetensors", "model.pt2", "model.onnx", "README.md"):
+        assert (tmp_path / "network" / name).stat().st_size > 1000
 
 
 @pytest.fixture
@@ -198,6 +213,7 @@ def tables(tmp_path):
             "budget_fraction": 0.5,
             "budget_j": 0.01,
             "limits": "none",
+            "score": "accuracy",
             "dense_accuracy": 0.95,
             "accuracy_before_finetuning": [0.8, 0.82, 0.1, 0.1],
             "accuracy": [0.9, 0.92, 0.7, 0.72],

@@ -23,7 +23,8 @@ from ecc.methods.eap import restoration
 from ecc.methods.reconstruction import least_squares
 from ecc.methods.recording import Recorder
 from ecc.platforms.eyeriss import EYERISS
-from ecc.training import cross_entropy, train
+from ecc.tasks import CLASSIFICATION
+from ecc.training import TaskLoss, train
 
 SIZE = (8, 8)
 
@@ -182,7 +183,7 @@ def study(tiny_problem, training_settings):
         model = problem.dense
         if trained:
             steps = training_settings(iterations=trained)
-            train(model, problem.train, cross_entropy, steps, seed=0)
+            train(model, problem.train, TaskLoss(CLASSIFICATION), steps, seed=0)
         structure = trace(model, SIZE).structure
         names = [operation.name for operation in structure.operations]
         energy = of_layers(EYERISS, structure)
@@ -191,7 +192,7 @@ def study(tiny_problem, training_settings):
             model,
             names,
             energy,
-            cross_entropy,
+            TaskLoss(CLASSIFICATION),
             problem.train,
             problem.holdout,
             Settings(**given),
@@ -265,7 +266,9 @@ def test_fixed_weights_keep_zeros_while_others_train(tiny_problem, training_sett
         weight.data[::2] = 0
     before = {name: model.get_submodule(name).weight.detach().clone() for name in names}
     update = FixedWeights(model, names)
-    train(model, problem.train, cross_entropy, training_settings(), seed=0, update=update)
+    train(
+        model, problem.train, TaskLoss(CLASSIFICATION), training_settings(), seed=0, update=update
+    )
     for name in names:
         after = model.get_submodule(name).weight
         assert torch.equal(after == 0, before[name] == 0)

@@ -38,7 +38,7 @@ DENSE_J = {
 
 def write_runs(
     folder: Path,
-    experiments=("mobilenet", "alexnet"),
+    experiments=("mobilenet", "alexnet", "erfnet"),
     platforms=("gtx1080ti", "jetson_tx2"),
     budgets=(0.4, 0.5, 0.65, 0.8),
     methods=("ecc", "netadapt", "uniform"),
@@ -65,6 +65,7 @@ def write_runs(
             "budget_j": budget * dense_j,
             "seed": seed,
             "dense_energy_j": dense_j,
+            "score": "mean IoU" if name == "erfnet" else "accuracy",
             "dense_accuracy": 0.86,
             "accuracy_before_finetuning": max(0.02, 0.86 - 3 * drop + rng.normal(0, 0.02)),
             "accuracy": 0.86 - drop + rng.normal(0, 0.01),
@@ -166,7 +167,7 @@ def test_columns_and_sorting_are_those_that_others_rely_on(runs):
     frame = tables.accuracy_at_budget(runs)
     columns = """
         experiment network dataset platform method budget_fraction budget_j limits seed
-        dense_energy_j dense_accuracy accuracy_before_finetuning accuracy modelled_energy_j
+        score dense_energy_j dense_accuracy accuracy_before_finetuning accuracy modelled_energy_j
         measured_energy_j within_budget iterations
     """
     assert list(frame) == columns.split()
@@ -281,17 +282,44 @@ def test_timings_say_that_they_are_not_reproducible(runs):
     assert frame["what"].str.endswith("(wall clock, not reproducible)").all()
 
 
+def test_table_2_has_a_row_a_method_and_a_column_a_budget(runs):
+    compared = tables.comparison(tables.accuracy_at_budget(runs))
+    frame = tables.table_02(compared)
+    assert list(frame["method"]) == ["ecc", "netadapt", "uniform"]
+    shares = (0.8, 0.65, 0.5, 0.4)
+    columns = [
+        f"{platform}_{share * DENSE_J['erfnet', platform]:.4g}_J"
+        for platform in ("gtx1080ti", "jetson_tx2")
+        for share in shares
+    ]
+    assert list(frame) == ["method", *columns]
+    of_runs = tables.accuracy_at_budget(runs).query(
+        "experiment == 'erfnet' and platform == 'jetson_tx2' and method == 'ecc'"
+    )
+    means = of_runs.groupby("budget_j")["accuracy"].mean().sort_index(ascending=False)
+    np.testing.assert_allclose(frame.iloc[0][columns[4:]].astype(float), means, rtol=1e-6)
+    others = compared[compared["experiment"] != "erfnet"]
+    assert list(tables.table_02(others)) == ["method"]
+
+
+def test_segmentation_is_told_by_its_own_measure(evidence):
+    told = [axes.get_ylabel() for axes in figures.draw("table_02", evidence, TITLES).axes]
+    assert told[0] == "mean IoU after fine-tuning"
+    assert figures.draw("figure_04", evidence, TITLES).axes[0].get_ylabel().startswith("accuracy ")
+
+
 # Figures
 
 
-@pytest.mark.parametrize("number", plan.FIGURES)
-def test_every_figure_says_what_is_emulated_and_has_units(evidence, number):
-    figure = figures.draw(number, evidence, TITLES)
+@pytest.mark.parametrize("key", plan.FIGURES)
+def test_every_figure_says_what_is_emulated_and_has_units(evidence, key):
+    figure = figures.draw(key, evidence, TITLES)
     words = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
     assert any("emulated" in text for text in words)
     assert all(axes.get_xlabel() for axes in figure.axes)
-    if plan.FIGURES[number].kind == "accuracy":
-        assert all(axes.get_xlabel().endswith("(mJ)") for axes in figure.axes)
+    if plan.FIGURES[key].kind == "accuracy":
+        unit = "(J)" if key == "table_02" else "(mJ)"
+        assert all(axes.get_xlabel().endswith(unit) for axes in figure.axes)
 
 
 @pytest.mark.parametrize("number", [2, 3, 4, 6, 7])
@@ -301,19 +329,19 @@ def test_figures_of_one_platform_budget_and_seed(tmp_path, number):
         *write_models(tmp_path / "models", [("mobilenet", "jetson_tx2")], graph=False),
     )
     path = tmp_path / "figure.png"
-    style.save(figures.draw(number, small, TITLES), path)
+    style.save(figures.draw(f"figure_{number:02}", small, TITLES), path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_figure_without_data_is_refused(evidence):
     runs = evidence["accuracy_at_budget"]
     only = {**evidence, "accuracy_at_budget": runs[runs["experiment"] == "mobilenet"]}
-    with pytest.raises(UserError, match="figure 5"):
-        figures.draw(5, only, TITLES)
+    with pytest.raises(UserError, match="Figure 5"):
+        figures.draw("figure_05", only, TITLES)
 
 
 def test_points_and_bars_are_mean_and_range_over_seeds(evidence):
-    figure = figures.draw(4, evidence, TITLES)
+    figure = figures.draw("figure_04", evidence, TITLES)
     axes = next(one for one in figure.axes if "Jetson" in one.get_title())
     bars = next(c for c in axes.containers if c.get_label() == "ECC")
     runs = evidence["accuracy_at_budget"].query(
@@ -340,7 +368,7 @@ import sys, pandas as pd
 from ecc.evidence import figures, style
 accuracies = pd.read_csv(sys.argv[1])
 titles = {name: name for name in accuracies["platform"]}
-figure = figures.draw(4, {"accuracy_at_budget": accuracies}, titles)
+figure = figures.draw("figure_04", {"accuracy_at_budget": accuracies}, titles)
 style.save(figure, sys.argv[2], sys.argv[3])
 assert "torch" not in sys.modules
 """
@@ -367,13 +395,17 @@ def test_figures_have_the_same_bytes_in_every_process(evidence, tmp_path):
         assert one.read_bytes() == two.read_bytes()
 
 
+def of(*numbers):
+    return [f"figure_{number:02}" for number in numbers]
+
+
 def test_available_figures_are_those_that_have_data():
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     energy, experiments = config["energy"], config["experiments"]
-    assert plan.available(energy, experiments) == list(range(2, 12))
+    assert plan.available(energy, experiments) == [*of(*range(2, 12)), "table_02"]
     one = [{**experiments[0], "platforms": ["jetson_tx2"]}]
-    assert plan.available({**energy, "networks": ["mobilenet"]}, one) == [2, 3, 4, 6, 7]
-    assert plan.available(energy, [{**one[0], "methods": ["uniform"]}]) == [2, 3, 4, 7, 9, 10]
+    assert plan.available({**energy, "networks": ["mobilenet"]}, one) == of(2, 3, 4, 6, 7)
+    assert plan.available(energy, [{**one[0], "methods": ["uniform"]}]) == of(2, 3, 4, 7, 9, 10)
     solved = [model for model in energy["models"] if model["fit"] == "nnls"]
     assert plan.available({**energy, "models": solved}, [{**one[0], "name": "other"}]) == []
 
@@ -450,7 +482,7 @@ def test_a_search_at_random_only_is_drawn(tmp_path):
 
 def test_every_figure_and_table_has_a_caption():
     named = {caption.stem for caption in CAPTIONS.glob("*.rst")}
-    shown = {f"figure_{number:02}" for number in plan.FIGURES}
+    shown = set(plan.FIGURES)
     functions = {"accuracy_at_budget", "widths", "comparison", "timings"}
     functions |= {"energy_model_errors", "energy_model_history", "energy_anchors"}
     functions |= {"closing", "equal_terms", "limits", "learning"}
@@ -464,7 +496,7 @@ def test_every_figure_and_table_has_a_caption():
 @pytest.mark.parametrize("caption", sorted(CAPTIONS.glob("*.rst")), ids=lambda path: path.stem)
 def test_captions_state_the_settings_of_the_run(caption):
     text = render(caption, SETTINGS)
-    if caption.stem.startswith("figure"):
+    if caption.stem in plan.FIGURES:
         assert "emulated Jetson TX2" in text
     for number, name in {4: "mobilenet", 5: "alexnet", 7: "mobilenet", 8: "alexnet"}.items():
         if caption.stem == f"figure_{number:02}":

@@ -14,7 +14,8 @@ from ecc.methods import METHODS, compress
 from ecc.methods.ecc import Settings, Solver, channel_scores, proximal_operator, trim
 from ecc.methods.problem import FixedZeros
 from ecc.methods.uniform import uniform_widths
-from ecc.training import adam, cross_entropy, train
+from ecc.tasks import CLASSIFICATION
+from ecc.training import TaskLoss, adam, train
 
 # What one layer's problem may be: scores (S,), s in [1, S], y >= 0, rho1 > 0, alpha > 0.
 SCORES = st.lists(
@@ -69,7 +70,7 @@ def test_scores_are_adams_diagonal_times_squared_weights(tiny_problem):
     model = problem.student()
     optimizer = adam(model, problem.training)
     settings = replace(problem.training, iterations=3, channels_last=False)
-    train(model, problem.train, cross_entropy, settings, seed=0, optimizer=optimizer)
+    train(model, problem.train, TaskLoss(CLASSIFICATION), settings, seed=0, optimizer=optimizer)
     scores = channel_scores(problem, model, optimizer)
     convolutions = [model.layers[index].weight for index in (3, 6)]
 

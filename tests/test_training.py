@@ -15,11 +15,12 @@ from ecc import runs
 from ecc.channels import is_depthwise
 from ecc.errors import UserError
 from ecc.methods.ecc import Settings, Solver
+from ecc.tasks import CLASSIFICATION
 from ecc.training import (
     Distillation,
+    TaskLoss,
     TrainingSettings,
     adam,
-    cross_entropy,
     device_of,
     evaluate,
     load_weights,
@@ -27,6 +28,8 @@ from ecc.training import (
     schedule,
     train,
 )
+
+cross_entropy = TaskLoss(CLASSIFICATION)
 
 
 def same_weights(one, other):
@@ -319,7 +322,7 @@ def test_distillation_is_its_formula(tiny_network, memory_split):
     teacher, student = tiny_network(0), tiny_network(1).eval()
     images, labels = next(memory_split().batches(16, 0))
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    loss = Distillation(teacher)(student, images, labels)
+    loss = Distillation(teacher, CLASSIFICATION)(student, images, labels)
     with torch.no_grad():
         target, logits = teacher.eval()(images), student(images)
     squares = ((logits - target) ** 2).sum() / logits.numel()
@@ -334,7 +337,7 @@ def test_distillation_is_its_formula(tiny_network, memory_split):
 
 def test_teacher_follows_the_images_to_their_device(tiny_network):
     """The "meta" device stands for an accelerator: it too refuses tensors of another device."""
-    loss, student = Distillation(tiny_network(0)), tiny_network(1).to("meta")
+    loss, student = Distillation(tiny_network(0), CLASSIFICATION), tiny_network(1).to("meta")
     images, labels = torch.empty(4, 3, 8, 8, device="meta"), torch.zeros(4, dtype=torch.long)
     assert loss(student, images, labels.to("meta")).device.type == "meta"
 
@@ -444,3 +447,74 @@ def test_device_that_is_absent_is_named(name):
     with pytest.raises(UserError, match=f"device '{name}'") as raised:
         device_of(name)
     assert "\n" not in str(raised.value)
+
+
+class Plain(nn.Sequential):
+    """No batch norms, so that parts of a batch add up to the batch."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        super().__init__(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 4))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_parts_of_a_batch_add_up_to_the_batch(memory_split, training_settings, parts):
+    """3 does not divide 8: parts weigh as many images as they have."""
+    whole, divided = Plain().double(), Plain().double()
+    split = memory_split()
+    split.images = split.images.double()
+    histories = [
+        train(model, split, cross_entropy, training_settings(accumulate=count), seed=1)
+        for model, count in ((whole, 1), (divided, parts))
+    ]
+    for one, other in zip(whole.parameters(), divided.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-9)
+    np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=1e-9)
+
+
+def test_more_parts_than_images_are_refused(tiny_network, memory_split, training_settings):
+    with pytest.raises(UserError, match="accumulate: 9 parts of a batch of 8"):
+        train(
+            tiny_network(), memory_split(), cross_entropy, training_settings(accumulate=9), seed=0
+        )
+
+
+def test_bfloat16_computes_in_it_and_keeps_weights_in_float32(
+    tiny_network, memory_split, training_settings
+):
+    seen = []
+    exact, half = tiny_network(), tiny_network()
+    half.layers[0].register_forward_hook(lambda layer, given, output: seen.append(output.dtype))
+    settings = training_settings(iterations=30)
+    histories = [
+        train(model, memory_split(), cross_entropy, replace(settings, precision=name), seed=0)
+        for model, name in ((exact, "float32"), (half, "bfloat16"))
+    ]
+    assert set(seen) == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in half.parameters())
+    last = [history["loss"].iloc[-10:].mean() for history in histories]
+    assert last[1] == pytest.approx(last[0], rel=0.1)
+    assert not same_weights(exact, half)
+
+
+def test_a_compiled_network_trains_the_one_given(
+    tiny_network, memory_split, training_settings, monkeypatch
+):
+    """Dynamo without a compiler behind it, which not every machine has."""
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: compiled(model, backend="eager"))
+    plain, other = tiny_network(), tiny_network()
+    train(plain, memory_split(), cross_entropy, training_settings(), seed=0)
+    train(other, memory_split(), cross_entropy, training_settings(compile=True), seed=0)
+    for one, two in zip(plain.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.allclose(one.float(), two.float(), atol=1e-5)
+
+
+def test_training_of_no_iterations_leaves_the_weights(
+    tiny_network, memory_split, training_settings
+):
+    model, settings = tiny_network(), training_settings(iterations=0)
+    history = train(model, memory_split(), cross_entropy, settings, seed=0)
+    assert same_weights(model, tiny_network())
+    assert list(history) == ["iteration", "loss", "learning_rate"]
+    assert history.empty

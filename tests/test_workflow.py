@@ -1,5 +1,6 @@
 """The whole workflow on the smoke configuration, in a copy of the repository."""
 
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,11 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+import torch
 import yaml
+
+import ecc
+from ecc.export import describe
 
 pytestmark = pytest.mark.workflow
 
@@ -25,7 +30,7 @@ PARTS = (
 )
 ACCURACY = (
     "experiment,network,dataset,platform,method,budget_fraction,budget_j,limits,seed,dense_energy_j,"
-    "dense_accuracy,accuracy_before_finetuning,accuracy,modelled_energy_j,measured_energy_j,"
+    "score,dense_accuracy,accuracy_before_finetuning,accuracy,modelled_energy_j,measured_energy_j,"
     "within_budget,iterations"
 )
 
@@ -86,7 +91,7 @@ def test_tables_figures_and_weights_are_there(finished):
     results = finished / "results/smoke"
     accuracy = pd.read_csv(results / "tables/accuracy_at_budget.csv")
     assert ",".join(accuracy) == ACCURACY
-    assert len(accuracy) == 3 * 3 + 8
+    assert len(accuracy) == 3 * 3 + 8 + 2
     assert accuracy["within_budget"].notna().all()
     # One method spends its budget by another energy model than the one that is shown.
     same = accuracy[accuracy["method"] != "netadapt_table"]
@@ -95,9 +100,9 @@ def test_tables_figures_and_weights_are_there(finished):
         assert len(pd.read_csv(results / f"tables/{name}.csv"))
     for name in ("closing", "limits", "equal_terms"):
         assert len(pd.read_csv(results / f"tables/{name}.csv"))
-    for number in range(2, 11):
+    for name in (*(f"figure_{number:02}" for number in range(2, 11)), "table_02"):
         for suffix in ("png", "pdf"):
-            assert (results / f"figures/figure_{number:02}.{suffix}").stat().st_size > 1000
+            assert (results / f"figures/{name}.{suffix}").stat().st_size > 1000
     for name, suffix in product(("drift", "staircase", "limits", "learning"), ("png", "pdf")):
         assert (results / f"figures/{name}.{suffix}").stat().st_size > 1000
     assert not list(results.rglob("*.part"))
@@ -107,6 +112,22 @@ def test_tables_figures_and_weights_are_there(finished):
 def test_methods_train_equally_long(finished):
     accuracy = pd.read_csv(finished / "results/smoke/tables/accuracy_at_budget.csv")
     assert (accuracy.groupby("experiment")["iterations"].nunique() == 1).all()
+
+
+def test_a_network_is_exported_by_its_path(finished):
+    run = "mobilenet/jetson_tx2/reducible-0.4/ecc/seed0"
+    code, output = snakemake(finished, *SMOKE, f"results/smoke/exported/{run}/model.onnx")
+    assert code == 0, output
+    metrics = json.loads((finished / f"results/smoke/finetuned/{run}/metrics.json").read_text())
+    folder = finished / f"results/smoke/exported/{run}"
+    assert f"accuracy | {metrics['dense_accuracy']:.4f} |" in (folder / "README.md").read_text()
+    assert describe(folder).widths == [group["width"] for group in metrics["groups"]]
+    assert ecc.load(folder)(torch.zeros(1, 3, 224, 224)).shape == (1, 8)
+
+
+def test_networks_of_ecc_are_exported_together(finished):
+    _, output = snakemake(finished, *SMOKE, "-n", "export")
+    assert planned(output)["export_network"] >= 3
 
 
 def test_report_is_made_offline(finished):

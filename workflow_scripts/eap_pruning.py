@@ -13,8 +13,8 @@ from ecc.logs import job
 from ecc.networks import Network
 from ecc.training import (
     Distillation,
+    TaskLoss,
     TrainingSettings,
-    cross_entropy,
     evaluate,
     load_weights,
     save_weights,
@@ -47,13 +47,20 @@ def eap_pruning(
     )
     model = load_fewer(few.build(), whole)
     if classes < found.classes:
-        train(model, on_train, cross_entropy, settings, seed=seed, description="fewer classes")
+        train(
+            model,
+            on_train,
+            TaskLoss(on_train.task),
+            settings,
+            seed=seed,
+            description="fewer classes",
+        )
     pruned = record(
         rounds(
             model,
             [operation.name for operation in few.structure.operations],
             of_layers(platforms.make("eap", platform), few.structure),
-            Distillation(model),
+            Distillation(model, on_train.task),
             on_train,
             on_holdout,
             Settings(**pruning),

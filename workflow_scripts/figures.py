@@ -10,20 +10,20 @@ from ecc.logs import job
 
 
 def figures(
-    tables: Sequence[str], numbers: Sequence[int], titles: Mapping[str, str], files: Sequence[str]
+    tables: Sequence[str], names: Sequence[str], titles: Mapping[str, str], files: Sequence[str]
 ) -> None:
-    """`files` hold PNG and PDF of every number, and nothing else."""
+    """`files` hold PNG and PDF of every name, and nothing else."""
     frames = {Path(table).stem: pd.read_csv(table) for table in tables}
-    for number in numbers:
-        own = [file for file in files if Path(file).stem == f"figure_{number:02}"]
-        style.save(evidence.draw(number, frames, titles), *own)
+    for name in names:
+        own = [file for file in files if Path(file).stem == name]
+        style.save(evidence.draw(name, frames, titles), *own)
 
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         figures(
             snakemake.input.tables,
-            snakemake.params.numbers,
+            snakemake.params.names,
             snakemake.params.titles,
             list(snakemake.output),
         )

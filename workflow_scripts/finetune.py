@@ -110,6 +110,7 @@ def finetune_run(
             "metric": setting.metric,
             **units.to_file(energies, setting.metric),
             "budget_fraction": so_far["budget_j"] / setting.dense_energy_j,
+            "score": setting.dataset.train.task.name,
             "dense_accuracy": setting.dense_accuracy,
             "accuracy_before_finetuning": before,
             "accuracy": accuracy,

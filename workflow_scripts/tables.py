@@ -16,9 +16,11 @@ def tables(
     files: Mapping[str, str],
 ) -> None:
     accuracies = evidence.accuracy_at_budget(metrics)
+    compared = evidence.comparison(accuracies)
     made = {
         "accuracy_at_budget": accuracies,
-        "comparison": evidence.comparison(accuracies),
+        "comparison": compared,
+        "table_02": evidence.table_02(compared),
         "closing": evidence.closing(metrics),
         "limits": evidence.limits(metrics),
         "widths": evidence.widths(metrics),

@@ -21,7 +21,7 @@ from ecc.finetuning import finetune
 from ecc.methods import Problem, compress
 from ecc.networks import Network
 from ecc.platforms import Deployed, get
-from ecc.training import TrainingSettings, cross_entropy, evaluate, train
+from ecc.training import TaskLoss, TrainingSettings, evaluate, train
 from ecc.verification import verify
 
 NETWORK = Network("mobilenet", 10, multiplier=0.25, options={"batch_norm_momentum": 0.1})
@@ -61,7 +61,7 @@ def main(
 
     dense = NETWORK.build()
     onecycle = replace(training, learning_rate=1e-2, schedule="onecycle")
-    train(dense, images.train, cross_entropy, onecycle, seed=0)
+    train(dense, images.train, TaskLoss(images.train.task), onecycle, seed=0)
 
     # A quarter of what can be saved is left, where no group loses more than 80 % of its channels.
     bounds = budgets.lower_bounds(NETWORK.full_widths, smallest_width=0.2)

@@ -1,32 +1,40 @@
 """Datasets, embedded and real, behind one interface: `prepare` once, then `load` anywhere.
 
-Every dataset is one file of this folder and one line of DATASETS. All are read in ImageNet's
-folder layout; the hold-out split is a part of the training images, chosen by seed.
+Every dataset is one file of this folder and one line of DATASETS. They are read in ImageNet's
+folder layout, or in that of Cityscapes where every pixel has a label; the hold-out split is a part
+of the training images, chosen by seed.
 """
 
 import hashlib
+import itertools
 import json
+import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ecc import runs
-from ecc.data import digits, folder as own_folder, fractals, imagenet
-from ecc.data.layout import Kind, Settings, Tree, read_image
-from ecc.data.splits import Dataset, InMemory, OnDisk, Split, fitted
+from ecc.data import cifar10, cityscapes, digits, folder as own_folder, fractals, imagenet, streets
+from ecc.data.layout import Kind, Settings, Tree, checksum
+from ecc.data.splits import Dataset, InMemory, OnDisk, Split
 from ecc.errors import UserError
 
 __all__ = ["DATASETS", "Dataset", "Split", "load", "prepare"]
 
+logger = logging.getLogger(__name__)
 DATASETS: dict[str, Kind] = {
     "fractals": fractals.KIND,
     "digits": digits.KIND,
     "imagenet": imagenet.KIND,
     "folder": own_folder.KIND,
+    "cifar10": cifar10.KIND,
+    "streets": streets.KIND,
+    "cityscapes": cityscapes.KIND,
 }
 MANIFEST, PIXELS = "manifest.json", "pixels.safetensors"
 
@@ -35,7 +43,8 @@ def prepare(settings: Settings, folder: str | Path) -> None:
     """Makes the embedded data in `folder`, or checks the user's, and writes manifest.json there.
 
     With `in_memory` the decoded pixels are kept beside it, so that loading takes milliseconds.
-    Raises UserError where images are missing, unreadable, or not laid out by class.
+    With `skip_unreadable` every image is read, and the manifest names those left out.
+    Raises UserError where images are missing, unreadable, or not laid out as they should be.
     """
     kind, settings = _resolved(settings)
     folder = Path(folder)
@@ -45,14 +54,16 @@ def prepare(settings: Settings, folder: str | Path) -> None:
             shutil.rmtree(folder / part, ignore_errors=True)
         kind.write(settings, folder)
     tree = kind.find(settings, folder)
+    skipped = _unreadable(tree, settings) if settings.get("skip_unreadable") else []
+    tree = _without(tree, skipped)
     content = kind.write is not None or settings["in_memory"]
     splits = {
         name: {
-            "images": len(samples),
-            "images_by_class": dict(zip(tree.classes, tree.counts(name), strict=True)),
-            "sha256": tree.checksum(name, content),
+            **tree.listed(name),
+            **tree.counted(name),
+            "sha256": checksum(tree, name, content),
         }
-        for name, samples in tree.splits.items()
+        for name in tree.splits
     }
     manifest = {
         "name": settings["kind"],
@@ -60,10 +71,11 @@ def prepare(settings: Settings, folder: str | Path) -> None:
         "source": kind.source,
         "classes": tree.classes,
         "splits": splits,
+        "skipped": skipped,
         "sha256_of": "names and content" if content else "names and sizes",
     }
     if settings["in_memory"]:
-        _keep_pixels(tree, settings["size"], manifest, folder / PIXELS)
+        _keep_pixels(tree, settings, manifest, folder / PIXELS)
     runs.write_json(folder / MANIFEST, manifest)
 
 
@@ -76,25 +88,61 @@ def load(settings: Settings, folder: str | Path) -> Dataset:
     folder = Path(folder)
     manifest = _manifest(folder / MANIFEST, settings)
     offset = settings.get("label_offset", 0)
-    classes = len(manifest["classes"]) + offset
-    normalisation, shift, flip = (settings[key] for key in ("normalisation", "shift", "flip"))
+    classes, task = len(manifest["classes"]) + offset, kind.task(manifest)
+    look = settings["normalisation"], settings["shift"], settings["flip"]
     splits: dict[str, Split] = {}
     if settings["in_memory"]:
         for name, (pixels, labels) in _kept_pixels(folder / PIXELS, manifest).items():
-            splits[name] = InMemory(pixels, labels + offset, classes, normalisation, shift, flip)
+            splits[name] = InMemory(
+                pixels, labels + offset, classes, *look, task=task, border=kind.border
+            )
     else:
-        tree = kind.find(settings, folder)
+        tree = _without(kind.find(settings, folder), manifest["skipped"])
+        reading = tree.reading(settings)
         for name, samples in tree.splits.items():
-            counts = dict(zip(tree.classes, tree.counts(name), strict=True))
-            if counts != manifest["splits"][name]["images_by_class"]:
+            there = manifest["splits"][name]
+            if any(there[key] != found for key, found in tree.listed(name).items()):
                 raise UserError(
                     f"images in {tree.root} have changed: delete {folder / MANIFEST} and run again"
                 )
-            shifted = [(path, label + offset) for path, label in samples]
-            splits[name] = OnDisk(
-                shifted, classes, settings["size"], normalisation, flip, settings["workers"]
-            )
+            splits[name] = OnDisk(samples, classes, reading, settings["workers"], task=task)
     return Dataset(settings["kind"], classes, **splits)
+
+
+def _unreadable(tree: Tree, settings: Settings) -> list[str]:
+    """Images of all splits that cannot be read, or whose masks cannot: paths below the root."""
+    read, found = tree.reading(settings).read, []
+    for sample in itertools.chain.from_iterable(tree.splits.values()):
+        try:
+            read(sample)
+        except UserError as error:
+            logger.warning("left out: %s", error)
+            found.append(_below(tree, sample))
+    if found:
+        total = sum(map(len, tree.splits.values()))
+        logger.warning("%d of %d images are left out", len(found), total)
+    return sorted(found)
+
+
+def _without(tree: Tree, skipped: Sequence[str]) -> Tree:
+    """Raises UserError where a split would be empty."""
+    if not skipped:
+        return tree
+    left_out = set(skipped)
+    splits = {
+        name: [sample for sample in samples if _below(tree, sample) not in left_out]
+        for name, samples in tree.splits.items()
+    }
+    for name, samples in splits.items():
+        if not samples:
+            raise UserError(
+                f"no image of the {name} split in {tree.root} can be read: replace them"
+            )
+    return tree.holding(splits)
+
+
+def _below(tree: Tree, sample: tuple[str, Any]) -> str:
+    return Path(sample[0]).relative_to(tree.root).as_posix()
 
 
 def _resolved(settings: Settings) -> tuple[Kind, Settings]:
@@ -141,12 +189,10 @@ def _renew(path: Path) -> str:
     return f"delete {path.with_name(MANIFEST)} and run again"
 
 
-def _keep_pixels(tree: Tree, size: int, manifest: Settings, path: Path) -> None:
-    fit = fitted(size, size)
+def _keep_pixels(tree: Tree, settings: Settings, manifest: Settings, path: Path) -> None:
     tensors = {}
-    for name, samples in tree.splits.items():
-        tensors[f"{name}_pixels"] = torch.stack([fit(read_image(path)) for path, _ in samples])
-        tensors[f"{name}_labels"] = torch.tensor([label for _, label in samples])
+    for name in tree.splits:
+        tensors[f"{name}_pixels"], tensors[f"{name}_labels"] = tree.pixels(name, settings)
     with runs.temporary(path) as draft:
         save_file(tensors, draft, {"manifest": _key(manifest)})
 

@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from ecc.data.layout import Kind, Settings, Tree, choose_classes, divide, scan, train_and_val
+from ecc.data.layout import (
+    ByClass,
+    Kind,
+    Settings,
+    Tree,
+    choose_classes,
+    divide,
+    scan,
+    train_and_val,
+)
 
 ADVICE = (
     "datasets.<name>.path must name a folder of images by class: train/<class>/ and val/<class>/, "
@@ -17,7 +26,7 @@ def _find(settings: Settings, folder: Path) -> Tree:
     classes, samples = choose_classes(scan(root, ADVICE), settings["classes"])
     rest, validation = divide(samples, settings["validation"], settings["seed"], "validation")
     train, holdout = divide(rest, settings["holdout"], settings["seed"], "holdout")
-    return Tree(root, classes, {"train": train, "holdout": holdout, "validation": validation})
+    return ByClass(root, classes, {"train": train, "holdout": holdout, "validation": validation})
 
 
 KIND = Kind(
@@ -33,6 +42,7 @@ KIND = Kind(
         "flip": True,
         "in_memory": False,
         "workers": 4,
+        "skip_unreadable": False,
     },
     source="images of the user",
     find=_find,

@@ -27,6 +27,7 @@ KIND = Kind(
         "flip": True,
         "in_memory": False,
         "workers": 4,
+        "skip_unreadable": False,
     },
     source="ImageNet, https://image-net.org: for non-commercial research, under its own terms",
     find=_find,

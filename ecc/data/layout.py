@@ -1,42 +1,123 @@
-"""Folders of images in ImageNet's layout: found, divided into splits, described by a manifest."""
+"""What a dataset says of itself; folders of images in ImageNet's layout, divided into splits."""
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
+from ecc.data.splits import Reading, pixels_to_input
 from ecc.errors import UserError
+from ecc.tasks import CLASSIFICATION, Task
 
 Settings = dict[str, Any]
 Sample = tuple[str, int]  # path of an image, index of its class
 
 
+class Tree(Protocol):
+    """Where a dataset's images are: `splits` lists the samples of each, in a fixed order."""
+
+    @property
+    def root(self) -> Path: ...
+
+    @property
+    def classes(self) -> list[str]: ...
+
+    @property
+    def splits(self) -> dict[str, Any]: ...
+
+    def holding(self, splits: dict[str, Any]) -> "Tree":
+        """The same with other samples. Raises UserError where a class has none."""
+
+    def listed(self, split: str) -> Settings:
+        """What the manifest holds of a split that is seen from the names of its files alone."""
+
+    def counted(self, split: str) -> Settings:
+        """What takes reading them: nothing, or the pixels of every class."""
+
+    def files(self, split: str) -> Iterable[Path]:
+        """All files of a split, in order."""
+
+    def pixels(self, split: str, settings: Settings) -> tuple[Tensor, Tensor]:
+        """All images, uint8 (images, 3, h, w), and their labels, to be kept in memory."""
+
+    def reading(self, settings: Settings) -> Reading:
+        """How one sample is read from its files."""
+
+
 @dataclass(frozen=True)
-class Tree:
-    """Where a dataset's images are: `splits` lists them by class, then by name."""
+class ByClass:
+    """A tree of class folders; samples are in order of their classes, then of their names."""
 
     root: Path
     classes: list[str]
     splits: dict[str, list[Sample]]
 
-    def counts(self, split: str) -> list[int]:
-        """Images of every class, (classes,)."""
-        labels = [label for _, label in self.splits[split]]
-        return [int(n) for n in np.bincount(labels, minlength=len(self.classes))]
+    def holding(self, splits: dict[str, list[Sample]]) -> "ByClass":
+        for name, samples in splits.items():
+            there = {label for _, label in samples}
+            if empty := [label for label in range(len(self.classes)) if label not in there]:
+                raise UserError(
+                    f"class {self.classes[empty[0]]} has no readable image in the {name} split of "
+                    f"{self.root}: add some or delete its folder"
+                )
+        return replace(self, splits=splits)
 
-    def checksum(self, split: str, content: bool) -> str:
-        """sha256 over names and content of the files, or (huge data) over names and sizes."""
-        digest = hashlib.sha256()
-        for path in (Path(path) for path, _ in self.splits[split]):
-            digest.update(f"{path.relative_to(self.root).as_posix()}\n".encode())
-            digest.update(path.read_bytes() if content else f"{path.stat().st_size}\n".encode())
-        return digest.hexdigest()
+    def listed(self, split: str) -> Settings:
+        labels = [label for _, label in self.splits[split]]
+        counts = np.bincount(labels, minlength=len(self.classes)).tolist()
+        by_class = dict(zip(self.classes, counts, strict=True))
+        return {"images": len(labels), "images_by_class": by_class}
+
+    def counted(self, split: str) -> Settings:
+        return {}
+
+    def files(self, split: str) -> Iterable[Path]:
+        return (Path(path) for path, _ in self.splits[split])
+
+    def pixels(self, split: str, settings: Settings) -> tuple[Tensor, Tensor]:
+        fit = fitted(settings["size"], settings["size"])
+        samples = self.splits[split]
+        labels = torch.tensor([label for _, label in samples])
+        return torch.stack([fit(read_image(path)) for path, _ in samples]), labels
+
+    def reading(self, settings: Settings) -> Reading:
+        """The standard preprocessing of ImageNet: a random resized crop and mirroring in training;
+
+        else the shorter side to 256/224 of the size (256 for 224), then the middle.
+        """
+        size = settings["size"]
+        to_input = pixels_to_input(settings["normalisation"])
+        mirror = [v2.RandomHorizontalFlip()] if settings["flip"] else []
+        augment = [v2.RandomResizedCrop(size), *mirror, v2.PILToTensor(), to_input]
+        offset = settings.get("label_offset", 0)
+        return Reading(
+            partial(_read_sample, offset=offset),
+            v2.Compose(augment),
+            v2.Compose([fitted(round(size * 256 / 224), size), to_input]),
+        )
+
+
+def checksum(tree: Tree, split: str, content: bool) -> str:
+    """sha256 over names and content of a split's files, or (huge data) over names and sizes."""
+    digest = hashlib.sha256()
+    for path in tree.files(split):
+        digest.update(f"{path.relative_to(tree.root).as_posix()}\n".encode())
+        digest.update(path.read_bytes() if content else f"{path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _classification(manifest: Settings) -> Task:
+    return CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -44,13 +125,26 @@ class Kind:
     """What one dataset's file says of it: a new dataset is one of these and a registry line.
 
     `defaults` lists every setting (None: none given); `find` locates the images of all splits;
-    `write` makes them first, where the data is embedded.
+    `write` makes them first, where the data is embedded; `task` follows from the manifest.
+    `border` is the label of pixels that a shift brings in.
     """
 
     defaults: Settings
     source: str
     find: Callable[[Settings, Path], Tree]
     write: Callable[[Settings, Path], None] | None = None
+    task: Callable[[Settings], Task] = _classification
+    border: int = 0
+
+
+def fitted(resized: int, size: int) -> v2.Transform:
+    """PIL image to uint8 (3, size, size): shorter side to `resized`, then the middle."""
+    return v2.Compose([v2.Resize(resized), v2.CenterCrop(size), v2.PILToTensor()])
+
+
+def _read_sample(sample: Sample, offset: int) -> tuple[Image.Image, int]:
+    path, label = sample
+    return read_image(path), label + offset
 
 
 def read_image(path: str) -> Image.Image:
@@ -123,7 +217,7 @@ def choose_classes(found: ImageFolder, classes: int | None) -> tuple[list[str], 
     return names, [sample for sample in found.samples if sample[1] < len(names)]
 
 
-def train_and_val(root: Path, settings: Settings, advice: str) -> Tree:
+def train_and_val(root: Path, settings: Settings, advice: str) -> ByClass:
     """Splits of a folder with `train/<class>/` and `val/<class>/`; hold-out is a part of train/."""
     train, val = scan(root / "train", advice), scan(root / "val", advice)
     if differing := sorted(set(train.classes) ^ set(val.classes)):
@@ -134,4 +228,4 @@ def train_and_val(root: Path, settings: Settings, advice: str) -> Tree:
     classes, samples = choose_classes(train, settings["classes"])
     rest, holdout = divide(samples, settings["holdout"], settings["seed"], "holdout")
     validation = choose_classes(val, settings["classes"])[1]
-    return Tree(root, classes, {"train": rest, "holdout": holdout, "validation": validation})
+    return ByClass(root, classes, {"train": rest, "holdout": holdout, "validation": validation})

@@ -1,10 +1,10 @@
 """Batches of images: from memory where a dataset is small, from files where it is not."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 from torchvision.transforms import v2
 
-from ecc.data.layout import Sample, read_image
 from ecc.errors import UserError
+from ecc.tasks import CLASSIFICATION, Task
 
 Batch = tuple[Tensor, Tensor]
 Key = tuple[int, int | None]  # index of an image, seed of its augmentation (None: none)
@@ -23,13 +23,15 @@ Key = tuple[int, int | None]  # index of an image, seed of its augmentation (Non
 NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # to [-1, 1], as MobileNet's authors
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # to [0, 1], as ERFNet's authors
 }
 
 
 class Split(Protocol):
-    """Images of one split: float (batch, 3, height, width), with labels int64 (batch,)."""
+    """Images of one split: float (batch, 3, height, width), with labels as their task has them."""
 
     classes: int
+    task: Task
 
     def __len__(self) -> int: ...
 
@@ -62,11 +64,6 @@ def pixels_to_input(normalisation: str) -> v2.Transform:
     return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, deviation)])
 
 
-def fitted(resized: int, size: int) -> v2.Transform:
-    """PIL image to uint8 (3, size, size): shorter side to `resized`, then the middle."""
-    return v2.Compose([v2.Resize(resized), v2.CenterCrop(size), v2.PILToTensor()])
-
-
 def _shuffled(
     count: int, batch_size: int, seed: int, start: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -82,10 +79,12 @@ def _shuffled(
 
 
 class InMemory:
-    """A split held as one tensor of pixels, uint8 (images, 3, size, size).
+    """A split held as one tensor of pixels, uint8 (images, 3, height, width).
 
+    `labels` are of images (images,), or of pixels (images, height, width), uint8.
     Augmentation: a shift by up to `shift` pixels and, with `flip`, mirroring. It is indexed for the
-    whole batch, because transforms.v2 draws once for a batch, not for each image.
+    whole batch, because transforms.v2 draws once for a batch, not for each image. Labels of pixels
+    move with the image; `border` is what comes in at the edges.
     """
 
     def __init__(
@@ -96,78 +95,108 @@ class InMemory:
         normalisation: str,
         shift: int,
         flip: bool,
+        *,
+        task: Task = CLASSIFICATION,
+        border: int = 0,
     ) -> None:
         self.pixels, self.labels, self.classes = pixels, labels, classes
-        self.shift, self.flip = shift, flip
+        self.shift, self.flip, self.task, self.border = shift, flip, task, border
         self.to_input = pixels_to_input(normalisation)
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        size, margin = self.pixels.shape[-1], self.shift
-        every = torch.arange(batch_size)
+        dense = self.labels.dim() > 1
         for number, indices in _shuffled(len(self), batch_size, seed, start):
             draw = np.random.default_rng([1, seed, number])
-            images = self.pixels[indices]
-            if margin:
-                rows, columns = torch.from_numpy(draw.integers(0, 2 * margin + 1, (2, batch_size)))
-                padded = v2.functional.pad(images, [margin])
-                windows = padded.unfold(2, size, 1).unfold(3, size, 1)
-                images = windows[every, :, rows, columns]
+            images, labels = self.pixels[indices], self.labels[indices]
+            if self.shift:
+                places = draw.integers(0, 2 * self.shift + 1, (2, batch_size))
+                images = _shifted(images, places, self.shift, 0)
+                if dense:
+                    labels = _shifted(labels[:, None], places, self.shift, self.border)[:, 0]
             if self.flip:
                 mirrored = torch.from_numpy(draw.random(batch_size) < 0.5)
-                images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-            yield self.to_input(images), self.labels[indices]
+                images = _mirrored(images, mirrored)
+                labels = _mirrored(labels, mirrored) if dense else labels
+            yield self.to_input(images), labels.long()
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
         for first in range(0, len(self), batch_size):
             part = slice(first, first + batch_size)
-            yield self.to_input(self.pixels[part]), self.labels[part]
+            yield self.to_input(self.pixels[part]), self.labels[part].long()
+
+
+def _shifted(images: Tensor, places: NDArray[np.int64], margin: int, border: int) -> Tensor:
+    """Images (batch, c, h, w) moved to `places` (2, batch) of a margin filled with `border`."""
+    height, width = images.shape[-2:]
+    rows, columns = torch.from_numpy(places)
+    padded = v2.functional.pad(images, [margin], fill=border)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    moved: Tensor = windows[torch.arange(len(images)), :, rows, columns]
+    return moved
+
+
+def _mirrored(images: Tensor, chosen: Tensor) -> Tensor:
+    """Images (batch, ..., w), those `chosen` (batch,) with left and right exchanged."""
+    shape = (-1, *[1] * (images.dim() - 1))
+    return torch.where(chosen.view(shape), images.flip(-1), images)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How samples become tensors: `read` gives an image and its label, transforms take both."""
+
+    read: Callable[[Any], tuple[Any, Any]]
+    augment: Callable[[Any, Any], tuple[Tensor, Any]]
+    prepare: Callable[[Any, Any], tuple[Tensor, Any]]
 
 
 class OnDisk:
     """A split read from its files as it is needed, by `workers` processes.
 
-    The standard preprocessing of ImageNet: a random resized crop and mirroring in training; else
-    the shorter side to 256/224 of `size` (256 for 224), then the middle.
+    `samples` are what the `reading` reads, one for each image.
     """
 
     def __init__(
         self,
-        samples: list[Sample],
+        samples: Sequence[Any],
         classes: int,
-        size: int,
-        normalisation: str,
-        flip: bool,
+        reading: Reading,
         workers: int,
+        *,
+        task: Task = CLASSIFICATION,
     ) -> None:
         self.samples, self.classes, self.workers = samples, classes, workers
-        tail = [v2.PILToTensor(), pixels_to_input(normalisation)]
-        mirror = [v2.RandomHorizontalFlip()] if flip else []
-        self.augment = v2.Compose([v2.RandomResizedCrop(size), *mirror, *tail])
-        self.prepare = v2.Compose([fitted(round(size * 256 / 224), size), tail[-1]])
+        self.reading, self.task = reading, task
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        return self._read(_Order(len(self), batch_size, seed, start), self.augment)
+        return self._read(_Order(len(self), batch_size, seed, start), self.reading.augment)
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
         order: list[list[Key]] = [
             [(index, None) for index in range(first, min(first + batch_size, len(self)))]
             for first in range(0, len(self), batch_size)
         ]
-        return self._read(order, self.prepare)
+        return self._read(order, self.reading.prepare)
 
-    def _read(self, order: Iterable[list[Key]], transform: v2.Transform) -> Iterator[Batch]:
+    def _read(
+        self, order: Iterable[list[Key]], transform: Callable[[Any, Any], tuple[Tensor, Any]]
+    ) -> Iterator[Batch]:
         """Batches of the files in `order`. A worker's UserError loses its traceback again."""
-        files = _Files(self.samples, transform)
+        files = _Files(self.samples, self.reading.read, transform)
         own_draws = torch.Generator()  # so that the loader leaves the training's draws alone
         try:
             yield from DataLoader(
-                files, batch_sampler=order, num_workers=self.workers, generator=own_draws
+                files,
+                batch_sampler=order,
+                num_workers=self.workers,
+                generator=own_draws,
+                pin_memory=torch.cuda.is_available(),  # so that copies run beside the training
             )
         except UserError as error:
             message = str(error).strip().splitlines()[-1].split("UserError: ")[-1]
@@ -187,15 +216,21 @@ class _Order:
             yield list(zip(indices.tolist(), seeds.tolist(), strict=True))
 
 
-class _Files(TorchDataset[tuple[Tensor, int]]):
-    def __init__(self, samples: list[Sample], transform: v2.Transform) -> None:
-        self.samples, self.transform = samples, transform
+class _Files(TorchDataset[tuple[Tensor, Tensor]]):
+    def __init__(
+        self,
+        samples: Sequence[Any],
+        read: Callable[[Any], tuple[Any, Any]],
+        transform: Callable[[Any, Any], tuple[Tensor, Any]],
+    ) -> None:
+        self.samples, self.read, self.transform = samples, read, transform
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         index, seed = key
-        path, label = self.samples[index]
-        image = read_image(path)
+        image, label = self.read(self.samples[index])
         with torch.random.fork_rng(devices=[]):  # the training's own draws stay as they are
             if seed is not None:
                 torch.default_generator.manual_seed(seed)
-            return self.transform(image), label
+            image, label = self.transform(image, label)
+        # A plain tensor: a mask would keep its type, and slow every operation on it.
+        return image, torch.as_tensor(label, dtype=torch.int64).as_subclass(torch.Tensor)

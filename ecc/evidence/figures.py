@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ecc.errors import UserError
 from ecc.evidence import names, style
-from ecc.evidence.plan import FIGURES, Plan, shown_platforms
+from ecc.evidence.plan import FIGURES, Plan, shown_platforms, title
 from ecc.evidence.tables import NO_LIMITS, comparison
 from ecc.metrics import WORDS, from_table
 
@@ -28,20 +28,20 @@ STAGE_NAMES = {
 }
 
 
-def draw(number: int, tables: Tables, titles: Titles) -> Figure:
-    """Figure `number` of the paper (2 to 11).
+def draw(key: str, tables: Tables, titles: Titles) -> Figure:
+    """A figure of the paper by its key in `ecc.evidence.plan.FIGURES`.
 
     `tables` are those of `ecc.evidence.tables` by name: accuracy_at_budget, widths,
     energy_model_errors, energy_model_history; a figure reads only the ones that it needs.
     Raises UserError where they hold nothing for this figure.
     """
-    plan = FIGURES[number]
+    plan = FIGURES[key]
     tables = {name: _unlimited(frame) for name, frame in tables.items()}
     with style.theme():
         figure = KINDS[plan.kind](tables, titles, plan)
     if figure is None:
         subjects = " or ".join(plan.subjects)
-        raise UserError(f"figure {number} has no data: the run has no results for {subjects}")
+        raise UserError(f"{title(key)} has no data: the run has no results for {subjects}")
     return figure
 
 
@@ -111,7 +111,8 @@ def hidden_layers(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
 def accuracy(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
     """Accuracy against the energy budget, all methods, one panel a platform (Figures 4, 5, 7, 8).
 
-    Points are means over seeds, bars their minimum and maximum; a line is the dense accuracy.
+    Of segmentation it is the mean IoU (Table 2). Points are means over seeds, bars their minimum
+    and maximum; a line is the dense accuracy.
     """
     runs = from_table(tables["accuracy_at_budget"])
     methods = sorted(runs["method"].unique())  # of all experiments, so that figures share marks
@@ -141,7 +142,8 @@ def accuracy(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
         one.set_xlabel(f"{WORDS[metric]} budget ({unit})")
         one.xaxis.set_major_locator(MaxNLocator(6))
         one.margins(x=0.08)
-    _label_rows(axes, f"accuracy {STAGE_NAMES[plan.stage]}")
+    score = next(iter(shown.values()))["score"].iloc[0]
+    _label_rows(axes, f"{score} {STAGE_NAMES[plan.stage]}")
     style.legend(figure, axes)
     return figure
 

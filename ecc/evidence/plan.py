@@ -1,6 +1,7 @@
 """Which figure shows what, in the paper's numbering. Standard library only, so that rules may ask.
 
-Source: Yang, Zhu, Liu, ECC, CVPR 2019: Figures 2 to 6, and 7 to 11 of its supplement.
+Source: Yang, Zhu, Liu, ECC, CVPR 2019: Figures 2 to 6, Table 2, and Figures 7 to 11 of its
+supplement.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,16 +24,17 @@ class Plan:
 
 
 FIGURES = {
-    2: Plan("error_history", ("mobilenet",)),
-    3: Plan("hidden_layers", ("mobilenet",)),
-    4: Plan("accuracy", ("mobilenet",)),
-    5: Plan("accuracy", ("alexnet",)),
-    6: Plan("kept_widths", ("mobilenet", "alexnet")),
-    7: Plan("accuracy", ("mobilenet",), stage="before_finetuning"),
-    8: Plan("accuracy", ("alexnet",), stage="before_finetuning"),
-    9: Plan("error_history", ("alexnet", "erfnet")),
-    10: Plan("hidden_layers", ("alexnet", "erfnet")),
-    11: Plan("kept_widths", ("mobilenet", "alexnet"), main=False),
+    "figure_02": Plan("error_history", ("mobilenet",)),
+    "figure_03": Plan("hidden_layers", ("mobilenet",)),
+    "figure_04": Plan("accuracy", ("mobilenet",)),
+    "figure_05": Plan("accuracy", ("alexnet",)),
+    "figure_06": Plan("kept_widths", ("mobilenet", "alexnet")),
+    "figure_07": Plan("accuracy", ("mobilenet",), stage="before_finetuning"),
+    "figure_08": Plan("accuracy", ("alexnet",), stage="before_finetuning"),
+    "figure_09": Plan("error_history", ("alexnet", "erfnet")),
+    "figure_10": Plan("hidden_layers", ("alexnet", "erfnet")),
+    "figure_11": Plan("kept_widths", ("mobilenet", "alexnet"), main=False),
+    "table_02": Plan("accuracy", ("erfnet",)),  # drawn as Figure 4 is, beside the table itself
 }
 
 
@@ -42,8 +44,14 @@ def shown_platforms(plan: Plan, platforms: Iterable[str]) -> list[str]:
     return ordered[:1] if plan.main else ordered[1:]
 
 
-def available(energy: Mapping[str, Any], experiments: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Numbers of the figures for which a run has data, by these two parts of the configuration."""
+def title(name: str) -> str:
+    """What the paper calls it: "Figure 4" for figure_04."""
+    kind, number = name.split("_")
+    return f"{kind.capitalize()} {int(number)}"
+
+
+def available(energy: Mapping[str, Any], experiments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the figures for which a run has data, by these two parts of the configuration."""
     by_name = {experiment["name"]: experiment for experiment in experiments}
     by_adam = any(model["fit"] == "adam" for model in energy["models"]) and energy["platforms"]
 
@@ -57,4 +65,4 @@ def available(energy: Mapping[str, Any], experiments: Iterable[Mapping[str, Any]
             shown_platforms(plan, experiment["platforms"])
         )
 
-    return [n for n, plan in FIGURES.items() if any(has(plan, name) for name in plan.subjects)]
+    return [key for key, plan in FIGURES.items() if any(has(plan, one) for one in plan.subjects)]

@@ -21,6 +21,7 @@ ACCURACY = [
     *(
         "limits",
         "seed",
+        "score",
         "dense_energy_j",
         "dense_accuracy",
         "accuracy_before_finetuning",
@@ -41,7 +42,7 @@ WIDTHS = [
 ]
 COMPARISON = [
     *("experiment", "platform", "budget_fraction", "budget_j", "limits", "stage", "method"),
-    *("seeds", "mean", "std", "min", "max", "minus_ecc"),
+    *("score", "seeds", "mean", "std", "min", "max", "minus_ecc"),
 ]
 CLOSING = [
     *("experiment", "platform", "method", "budget_fraction", "limits", "seed", "budget_j"),
@@ -92,7 +93,16 @@ def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
     Mean, sample standard deviation (none for one seed), minimum and maximum over the seeds;
     `minus_ecc` is the mean less ECC's at the same budget (none where ECC did not run).
     """
-    where = ["experiment", "platform", "budget_fraction", "budget_j", "limits", "metric", "stage"]
+    where = [
+        "experiment",
+        "platform",
+        "budget_fraction",
+        "budget_j",
+        "limits",
+        "metric",
+        "score",
+        "stage",
+    ]
     accuracies = from_table(accuracies)
     long = accuracies.rename(columns={column: stage for stage, column in STAGES.items()}).melt(
         [*where[:-1], "method"], list(STAGES), "stage", "value"
@@ -106,6 +116,21 @@ def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
     # The accuracies are rounded already: no digits that a mean of them does not have.
     frame["minus_ecc"] = (frame["mean"] - frame["ecc"]).round(8)
     return to_table(_tidy(frame, [*COMPARISON, "metric"], [*where, "method"]))
+
+
+def table_02(compared: pd.DataFrame) -> pd.DataFrame:
+    """The paper's Table 2 from `comparison`: mean IoU of ERFNet after fine-tuning, over the seeds.
+
+    A row for each method, a column for each platform and budget, the widest first.
+    """
+    found = from_table(compared)
+    found = found[(found["experiment"] == "erfnet") & (found["stage"] == "after_finetuning")]
+    found = found[found["limits"] == NO_LIMITS]
+    columns = {}
+    ordered = found.sort_values(["platform", "budget_j"], ascending=[True, False])
+    for (platform, budget), part in ordered.groupby(["platform", "budget_j"], sort=False):
+        columns[f"{platform}_{budget:.4g}_J"] = part.set_index("method")["mean"]
+    return pd.DataFrame(columns).rename_axis("method").reset_index()
 
 
 def closing(metrics: Paths) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from ecc.evolution.network import build
 from ecc.platforms import Estimator, Platform, estimates
 from ecc.platforms.emulated import EmulatedDevice
 from ecc.structure import Structure
-from ecc.training import Split, TrainingSettings, cross_entropy, evaluate, train
+from ecc.training import Split, TaskLoss, TrainingSettings, evaluate, train
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Evaluator:
             train(
                 network,
                 self.train,
-                cross_entropy,
+                TaskLoss(self.train.task),
                 self.training,
                 seed=self.seed,
                 description="evolved network",

@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ecc.channels import widths_of
 from ecc.errors import UserError
@@ -177,11 +176,11 @@ def _train(
 
 @torch.no_grad()
 def _loss(problem: Problem, model: nn.Module) -> float:
-    """Mean cross-entropy on the hold-out images."""
+    """The task's loss on the hold-out images, summed, over their number."""
     device = device_of(problem.training.device)
     model.to(device).eval()
     total = 0.0
     for images, labels in problem.holdout.ordered(256):
         logits = model(images.to(device))
-        total += float(functional.cross_entropy(logits, labels.to(device), reduction="sum"))
+        total += float(problem.holdout.task.loss(logits, labels.to(device), reduction="sum"))
     return total / len(problem.holdout)

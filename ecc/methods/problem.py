@@ -136,7 +136,7 @@ class Problem:
 
     def distillation(self) -> Distillation:
         """The loss that all methods train with; the teacher is the dense network."""
-        return Distillation(self.dense)
+        return Distillation(self.dense, self.train.task)
 
 
 class Binding:
@@ -164,7 +164,7 @@ class Counted:
 
     def __init__(self, split: Split, effort: Effort, *, training: bool):
         self.split, self.effort, self.training = split, effort, training
-        self.classes = split.classes
+        self.classes, self.task = split.classes, split.task
 
     def __len__(self) -> int:
         return len(self.split)
@@ -199,7 +199,8 @@ class Some:
     """
 
     def __init__(self, split: Split, count: int, seed: int):
-        self.classes, count = split.classes, min(count, len(split))
+        self.classes, self.task = split.classes, split.task
+        count = min(count, len(split))
         ends = np.arange(count + 1) * len(split) // count
         drawn = np.random.default_rng([seed, 31]).integers(ends[:-1], ends[1:])
         chosen = np.isin(np.arange(len(split)), drawn)

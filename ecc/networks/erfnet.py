@@ -14,9 +14,19 @@ FULL_WIDTHS = (64,) * 15 + (128,) * 24 + (64,) * 6 + (16,) * 6
 RESIDUAL = "keep"
 
 
-def build(widths: Sequence[int], classes: int) -> nn.Module:
-    """ERFNet with `widths` (51,): three inner widths a block, in forward order."""
-    return ERFNet(widths, classes)
+def build(widths: Sequence[int], classes: int, *, trunk: float = 1.0) -> nn.Module:
+    """ERFNet with `widths` (51,): three inner widths a block, in forward order.
+
+    `trunk` multiplies the residual streams' 16, 64 and 128 channels (at least 8), as the width
+    multiplier does the inner widths.
+    """
+    return ERFNet(widths, classes, trunk)
+
+
+def streams(trunk: float) -> tuple[int, int, int]:
+    """Channels of the residual streams at 1/2, 1/4 and 1/8 of the image's size."""
+    low, middle, high = (max(int(width * trunk), 8) for width in (16, 64, 128))
+    return low, middle, high
 
 
 class DownsamplerBlock(nn.Module):
@@ -62,18 +72,19 @@ class UpsamplerBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, inner: Iterator[Sequence[int]], classes: int):
+    def __init__(self, inner: Iterator[Sequence[int]], classes: int, trunk: float):
         super().__init__()
-        self.initial_block = DownsamplerBlock(3, 16)
-        self.layers = nn.ModuleList([DownsamplerBlock(16, 64)])
-        self.layers.extend(NonBottleneck1D(64, next(inner), 0.03, 1) for _ in range(5))
-        self.layers.append(DownsamplerBlock(64, 128))
+        low, middle, high = streams(trunk)
+        self.initial_block = DownsamplerBlock(3, low)
+        self.layers = nn.ModuleList([DownsamplerBlock(low, middle)])
+        self.layers.extend(NonBottleneck1D(middle, next(inner), 0.03, 1) for _ in range(5))
+        self.layers.append(DownsamplerBlock(middle, high))
         self.layers.extend(
-            NonBottleneck1D(128, next(inner), 0.3, dilation) for dilation in (2, 4, 8, 16) * 2
+            NonBottleneck1D(high, next(inner), 0.3, dilation) for dilation in (2, 4, 8, 16) * 2
         )
         # The authors pretrain the encoder through this head; the whole network does not use it,
         # but published checkpoints and parameter counts hold it.
-        self.output_conv = nn.Conv2d(128, classes, 1)
+        self.output_conv = nn.Conv2d(high, classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.initial_block(images)
@@ -83,13 +94,14 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, inner: Iterator[Sequence[int]], classes: int):
+    def __init__(self, inner: Iterator[Sequence[int]], classes: int, trunk: float):
         super().__init__()
-        self.layers = nn.ModuleList([UpsamplerBlock(128, 64)])
-        self.layers.extend(NonBottleneck1D(64, next(inner), 0, 1) for _ in range(2))
-        self.layers.append(UpsamplerBlock(64, 16))
-        self.layers.extend(NonBottleneck1D(16, next(inner), 0, 1) for _ in range(2))
-        self.output_conv = nn.ConvTranspose2d(16, classes, 2, stride=2)
+        low, middle, high = streams(trunk)
+        self.layers = nn.ModuleList([UpsamplerBlock(high, middle)])
+        self.layers.extend(NonBottleneck1D(middle, next(inner), 0, 1) for _ in range(2))
+        self.layers.append(UpsamplerBlock(middle, low))
+        self.layers.extend(NonBottleneck1D(low, next(inner), 0, 1) for _ in range(2))
+        self.output_conv = nn.ConvTranspose2d(low, classes, 2, stride=2)
 
     def forward(self, features: Tensor) -> Tensor:
         for layer in self.layers:
@@ -101,11 +113,11 @@ class Decoder(nn.Module):
 class ERFNet(nn.Module):
     """Images (batch, 3, H, W), H and W multiples of 8, to scores (batch, classes, H, W)."""
 
-    def __init__(self, widths: Sequence[int], classes: int):
+    def __init__(self, widths: Sequence[int], classes: int, trunk: float = 1.0):
         super().__init__()
         inner = iter([tuple(widths[i : i + 3]) for i in range(0, len(widths), 3)])
-        self.encoder = Encoder(inner, classes)
-        self.decoder = Decoder(inner, classes)
+        self.encoder = Encoder(inner, classes, trunk)
+        self.decoder = Decoder(inner, classes, trunk)
 
     def forward(self, images: Tensor) -> Tensor:
         scores: Tensor = self.decoder(self.encoder(images))
