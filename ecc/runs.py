@@ -24,14 +24,16 @@ PACKAGES = ("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scip
 def temporary(path: str | Path) -> Iterator[Path]:
     """A path to write to; renamed to `path` only when the block succeeds.
 
-    A killed run therefore leaves either the whole file or none.
+    A killed run therefore leaves either the whole file or none. Of processes that do the same work
+    (`ecc.parallel`), only the first one's stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield draft
-        os.replace(draft, path)
+        if _first():
+            os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -77,8 +79,13 @@ def record(seed: int, started: float) -> dict[str, Any]:
 
 def finished(checkpoint: Path) -> None:
     """Removes the checkpoints of a run whose results are written, those of its phases too."""
-    for left in checkpoint.parent.glob(f"{checkpoint.stem}*{checkpoint.suffix}"):
-        left.unlink()
+    if _first():
+        for left in checkpoint.parent.glob(f"{checkpoint.stem}*{checkpoint.suffix}"):
+            left.unlink()
+
+
+def _first() -> bool:
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def named_seed(seed: int, name: str) -> int:

@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
-from ecc import runs
+from ecc import parallel, runs
 from ecc.channels import is_depthwise
 from ecc.errors import DivergedError, UserError
 from ecc.tasks import Task
@@ -58,7 +58,8 @@ class TrainingSettings:
     asked for. `device`: "auto" takes a GPU where there is one. `precision`: "float32", or
     "bfloat16" for what autocast computes in it; weights, their moments and energies stay as they
     are. A batch goes through the network in `accumulate` parts, whose gradients add up to the
-    batch's; batch norms see the parts. `compile` is torch.compile, of the network that trains.
+    batch's; batch norms see the parts. So they do where `processes` share the batch, each in as
+    many parts (`ecc.parallel.launch`). `compile` is torch.compile, of the network that trains.
     """
 
     iterations: int
@@ -72,6 +73,7 @@ class TrainingSettings:
     checkpoint_every: int = 1000
     precision: str = "float32"
     accumulate: int = 1
+    processes: int = 1
     compile: bool = False
 
 
@@ -125,6 +127,8 @@ def device_of(name: str) -> torch.device:
     """The torch device of a setting; raises UserError where it is absent."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and parallel.place()[1] > 1:
+        name = f"cuda:{parallel.place()[0]}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -156,10 +160,9 @@ def train(
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
     device = device_of(settings.device)
     model.to(device).to(memory_format=memory_format)
-    if settings.accumulate > settings.batch_size:
+    if (parts := settings.accumulate * settings.processes) > settings.batch_size:
         raise UserError(
-            f"accumulate: {settings.accumulate} parts of a batch of {settings.batch_size}: "
-            "a part needs an image"
+            f"accumulate: {parts} parts of a batch of {settings.batch_size}: a part needs an image"
         )
     optimizer = adam(model, settings) if optimizer is None else optimizer
     history: list[dict[str, float]] = []
@@ -186,6 +189,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         value = _backward(loss, called, images, labels, settings)
         optimizer.step()
+        parallel.level(model)
         row = {"iteration": float(iteration), "loss": value, "learning_rate": learning_rate}
         if not math.isfinite(row["loss"]):
             raise DivergedError(
@@ -209,14 +213,13 @@ def _backward(
     """Adds the gradients of a batch, part by part; returns its loss."""
     total = 0.0
     half = settings.precision == "bfloat16"
-    for part, own in zip(
-        images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True
-    ):
+    parts, own_labels = (parallel.own_parts(t, settings.accumulate) for t in (images, labels))
+    for part, own in zip(parts, own_labels, strict=True):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
             value = loss(model, part, own) * (len(part) / len(images))
         value.backward()  # type: ignore[no-untyped-call]
         total += value.item()
-    return total
+    return parallel.add_up(model, total)
 
 
 @torch.no_grad()

@@ -222,6 +222,16 @@ def stage(name):
     return lambda wildcards: settings.stage(config, of_experiment(wildcards)[name])
 
 
+def processes(name):
+    """Threads function: the processes that share the batches of a stage, or of the phases."""
+
+    def count(wildcards):
+        own = of_experiment(wildcards)[name]
+        return settings.stage(config, own[0] if isinstance(own, list) else own)["processes"]
+
+    return count
+
+
 def phases(wildcards):
     """The training settings of the phases of an experiment's fine-tuning."""
     return [settings.stage(config, phase) for phase in of_experiment(wildcards)["finetuning"]]

@@ -29,7 +29,7 @@ for experiment, on in PAIRS:
         priority: 5
         conda:
             "../envs/torch.yaml"
-        threads: 1
+        threads: processes("compression")
         resources:
             mem_mb=4000,
             runtime="14d",
@@ -112,7 +112,7 @@ for experiment, on in PAIRS:
         priority: 5
         conda:
             "../envs/torch.yaml"
-        threads: 1
+        threads: processes("finetuning")
         resources:
             mem_mb=4000,
             runtime="14d",

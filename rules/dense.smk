@@ -20,7 +20,7 @@ rule train_dense:
     priority: 10
     conda:
         "../envs/torch.yaml"
-    threads: 1
+    threads: processes("dense")
     resources:
         mem_mb=4000,
         runtime="14d",

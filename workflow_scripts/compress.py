@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ecc import data, energy, metrics as units, runs
 from ecc.logs import job
 from ecc.methods import Limit, Problem, compress as compress_by
 from ecc.networks import Network
+from ecc.parallel import launch
 from ecc.training import TrainingSettings, load_weights, save_weights
 
 
@@ -108,7 +110,9 @@ def compress_run(
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
-        compress(
+        training = snakemake.params.training
+        work = partial(
+            compress,
             snakemake.input.data,
             snakemake.input.dense,
             snakemake.input.budgets,
@@ -123,3 +127,4 @@ if __name__ == "__main__":
             history=snakemake.output.history,
             metrics=snakemake.output.metrics,
         )
+        launch(training["processes"], training["device"], work)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ecc.closing import narrow
 from ecc.finetuning import finetune as finetune_with
 from ecc.logs import job
 from ecc.networks import Network
+from ecc.parallel import launch
 from ecc.training import evaluate, load_weights, save_weights
 
 
@@ -138,7 +140,9 @@ def finetune_run(
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
-        finetune(
+        first = snakemake.params.phases[0]
+        work = partial(
+            finetune,
             snakemake.input.data,
             snakemake.input.dense,
             snakemake.input.dense_metrics,
@@ -157,3 +161,4 @@ if __name__ == "__main__":
                 **({"closing": snakemake.input.closing} if snakemake.input.closing else {}),
             },
         )
+        launch(first["processes"], first["device"], work)

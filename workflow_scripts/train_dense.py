@@ -1,6 +1,7 @@
 """Trains the dense network of an experiment, or takes published weights, and measures its score."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ecc import data, runs
 from ecc.logs import job
 from ecc.networks import Network
 from ecc.networks.pretrained import load_published
+from ecc.parallel import launch
 from ecc.training import TaskLoss, TrainingSettings, evaluate, save_weights, train
 
 
@@ -61,7 +63,9 @@ def train_dense(
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
-        train_dense(
+        training = snakemake.params.training
+        work = partial(
+            train_dense,
             snakemake.input.data,
             network=snakemake.params.network,
             dataset=snakemake.params.dataset,
@@ -72,3 +76,4 @@ if __name__ == "__main__":
             history=snakemake.output.history,
             metrics=snakemake.output.metrics,
         )
+        launch(training["processes"], training["device"], work)
