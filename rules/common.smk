@@ -222,6 +222,12 @@ def stage(name):
     return lambda wildcards: settings.stage(config, of_experiment(wildcards)[name])
 
 
+def published_weights(wildcards):
+    """The file of weights that an experiment starts from, if there is one."""
+    weights = of_experiment(wildcards)["dense"].get("weights", "torchvision")
+    return [] if weights == "torchvision" else weights
+
+
 def processes(name):
     """Threads function: the processes that share the batches of a stage, or of the phases."""
 

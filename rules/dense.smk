@@ -7,7 +7,7 @@ rule train_dense:
         library=library("train_dense"),
         data=manifest,
         traced=traced_before,
-        weights=lambda wildcards: of_experiment(wildcards)["dense"].get("weights", []),
+        weights=published_weights,
         sensors=lambda wildcards: sensors(of_experiment(wildcards)["platforms"]),
     output:
         model="<results>/dense/{experiment}/model.safetensors",

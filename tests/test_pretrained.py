@@ -1,16 +1,21 @@
 """Published weights: every layout that is read gives the same network, all else is refused."""
 
 import pickle
+from urllib.error import URLError
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from train_dense import train_dense
 
+from ecc import data, runs
 from ecc.errors import UserError
 from ecc.networks import Network
 from ecc.networks.pretrained import load_published
+from ecc.training import evaluate
 
 MOBILENET = Network("mobilenet", 11, 0.25, (32, 32))
 ERFNET = Network("erfnet", 20, 0.25, (32, 64), {"trunk": 0.25})
@@ -187,3 +192,55 @@ def test_code_in_a_file_is_never_run(tmp_path, monkeypatch):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"there is no file .*nowhere.pth"):
         load_published(tmp_path / "nowhere.pth", "erfnet", ERFNET.build())
+
+
+def test_published_weights_are_the_dense_network_of_an_experiment(tmp_path):
+    dataset = {"kind": "fractals", "classes": 11, "train": 2, "holdout": 1, "validation": 3}
+    data.prepare(dataset, tmp_path / "data")
+    model, out = filled(MOBILENET), tmp_path / "dense"
+    weights = write_hugging_face(model, tmp_path)
+    train_dense(
+        str(tmp_path / "data" / "manifest.json"),
+        network={"architecture": "mobilenet", "classes": 11, "multiplier": 0.25, "size": (32, 32)},
+        dataset=dataset,
+        training={"iterations": 0, "device": "cpu", "weights": str(weights)},
+        weights=str(weights),
+        seed=0,
+        model=str(out / "model.safetensors"),
+        history=str(out / "history.csv"),
+        metrics=str(out / "metrics.json"),
+    )
+    written = load_file(out / "model.safetensors")
+    assert all(torch.equal(written[name], tensor) for name, tensor in model.state_dict().items())
+    validation = data.load(dataset, tmp_path / "data").validation
+    assert runs.read_json(out / "metrics.json")["dense_accuracy"] == evaluate(model, validation)
+    assert pd.read_csv(out / "history.csv").empty
+
+
+def test_torchvisions_weights_are_downloaded(monkeypatch):
+    published = torchvision.models.squeezenet1_0(weights=None)
+    asked = []
+
+    def get(self, *args, **kwargs):
+        asked.append((self.url, kwargs))
+        return published.state_dict()
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", get)
+    network = Network("squeezenet", 1000, 1.0, (64, 64))
+    loaded = load_published("torchvision", "squeezenet", network.build())
+    assert same_outputs(network, published.eval(), loaded)
+    [(url, given)] = asked
+    assert "squeezenet1_0" in url
+    assert given == {"check_hash": True}
+    with pytest.raises(UserError, match="torchvision has no weights for erfnet, only for alexnet"):
+        load_published("torchvision", "erfnet", ERFNET.build())
+
+
+def test_without_a_network_the_address_is_told(monkeypatch):
+    def unreachable(self, *args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", unreachable)
+    model = Network("alexnet", 1000, 1.0, (64, 64)).build()
+    with pytest.raises(UserError, match=r"https://\S*alexnet\S* cannot be downloaded"):
+        load_published("torchvision", "alexnet", model)

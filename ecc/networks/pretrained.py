@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ from torch import Tensor, nn
 from ecc.errors import UserError
 
 Tensors = Mapping[str, Tensor]
+DOWNLOAD = "torchvision"
+NAMES = {"alexnet": "alexnet", "vgg16": "vgg16", "squeezenet": "squeezenet1_0"}
+NAMES |= {"resnet50": "resnet50"}
 NESTED = ("state_dict", "model_state_dict", "model")
 # Of TensorFlow's MobileNet and of its conversion by Hugging Face: parts of a layer's name to ours.
 NORMALISATION = {
@@ -38,9 +42,11 @@ def load_published(path: str | Path, architecture: str, model: nn.Module) -> nn.
 
     MobileNet's may be the authors' (TensorFlow, as .npz) or their conversion by Hugging Face,
     ERFNet's the authors' (with or without `module.` before each name); others have torchvision's
-    names, or ours. Raises UserError where the file is missing, damaged, or of another network.
+    names, or ours. "torchvision" in place of a path downloads its weights for ImageNet.
+    Raises UserError where the file is missing, damaged, or of another network.
     """
-    found = _named(_read(Path(path)))
+    read = _download(architecture) if str(path) == DOWNLOAD else _read(Path(path))
+    found = _named(read)
     if architecture == "mobilenet":
         found = _mobilenet(found)
     wanted = model.state_dict()
@@ -88,6 +94,20 @@ def _read(path: Path) -> Tensors:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not weights by name")
     return content
+
+
+def _download(architecture: str) -> Tensors:
+    if architecture not in NAMES:
+        known = ", ".join(NAMES)
+        raise UserError(f"torchvision has no weights for {architecture}, only for {known}")
+    weights = torchvision.models.get_model_weights(NAMES[architecture])["IMAGENET1K_V1"]
+    try:
+        return dict(weights.get_state_dict(check_hash=True))
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{weights.url} cannot be downloaded ({error}): fetch it by other means, and give its "
+            "path in place of torchvision"
+        ) from error
 
 
 def _named(tensors: Tensors) -> dict[str, Tensor]:
