@@ -23,6 +23,10 @@ WHOLE = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
     "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
 )
 Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=WHOLE)
+# Of datasets that have no such setting; the last of 20 is void.
+CLASSES = {"digits": 10, "cifar10": 10, "streets": 20, "cityscapes": 20}
+SEGMENTED = ("streets", "cityscapes")  # datasets with a label for every pixel
+SEGMENTING = ("erfnet",)  # architectures that give one
 WORDS = {
     "integer": "a whole number",
     "number": "a number",
@@ -76,6 +80,7 @@ def check(config: Config, schema: str | Path) -> Config:
     _once(names, ("experiments",))
     for index, experiment in enumerate(config["experiments"]):
         _check_experiment(config, experiment, ("experiments", index))
+    _check_eap(config)
     ordered: Config = _sorted(config)
     return ordered
 
@@ -220,6 +225,21 @@ def _check_evolution(config: Config) -> None:
     for name, study in config["evolution"].items():
         for field, known in (("dataset", "datasets"), ("platform", "platforms")):
             _known(study[field], config[known], ("evolution", name, field))
+        _classified(config, study["dataset"], ("evolution", name, "dataset"))
+
+
+def _check_eap(config: Config) -> None:
+    if study := config["eap"]:
+        experiments = [entry["name"] for entry in config["experiments"]]
+        _known(study["experiment"], experiments, ("eap", "experiment"))
+        dataset = experiment(config, study["experiment"])["dataset"]
+        _classified(config, dataset, ("eap", "experiment"))
+
+
+def _classified(config: Config, dataset: str, key: Key) -> None:
+    """Refuses data with a label for every pixel where images need one each."""
+    if config["datasets"][dataset]["kind"] in SEGMENTED:
+        raise UserError(f"{_key(key)}: {dataset} labels every pixel: name data that labels images")
 
 
 def _check_experiment(config: Config, experiment: Config, key: Key) -> None:
@@ -245,6 +265,17 @@ def _check_experiment(config: Config, experiment: Config, key: Key) -> None:
             f"{_key((*key, 'dataset'))}: {dataset} has {classes} classes, but networks.{network} "
             f"has {outputs}: give the network as many"
         )
+    architecture = config["networks"][network]["architecture"]
+    labelled, given = (
+        config["datasets"][dataset]["kind"] in SEGMENTED,
+        architecture in SEGMENTING,
+    )
+    if labelled != given and ":" not in architecture:
+        what = ("images", "pixels")
+        raise UserError(
+            f"{_key((*key, 'dataset'))}: {dataset} labels {what[labelled]}, networks.{network} "
+            f"({architecture}) scores {what[given]}: give them the same"
+        )
     _check_budgets(config, experiment, key)
 
 
@@ -268,8 +299,7 @@ def _check_budgets(config: Config, experiment: Config, key: Key) -> None:
 
 
 def _classes(dataset: Mapping[str, Any]) -> int:
-    fixed = {"digits": 10, "cifar10": 10, "streets": 20, "cityscapes": 20}  # the last of 20 is void
-    found: int = dataset.get("classes") or fixed[dataset["kind"]]
+    found: int = dataset.get("classes") or CLASSES[dataset["kind"]]
     return found + int(dataset.get("label_offset", 0))
 
 

@@ -2,7 +2,6 @@
 # several ways, and with fewer target classes.
 
 if EAP:
-    refuse_unknown("experiment", EXPERIMENTS)
     refuse_unknown("platform", [name for name in PLATFORMS if kind_of(name) == "eyeriss"])
     refuse_unknown("class_arm", list(EAP["arms"]))
     refuse_unknown("dense.networks", list(config["networks"]))

@@ -100,6 +100,7 @@ def test_errors_are_one_line_that_names_the_key_and_what_is_allowed(default, pat
         (("space", "layers"), 6.0, "space.layers: YAML reads 6.0 as a fraction: write 6"),
         (("dataset",), "fractal", "dataset: 'fractal' is unknown: use one of digits, fractals"),
         (("platform",), "tx2", "platform: 'tx2' is unknown: use one of "),
+        (("dataset",), "streets", "dataset: streets labels every pixel: name data that labels"),
     ],
 )
 def test_errors_name_the_key_of_a_study_of_evolution(path, value, words):
@@ -107,6 +108,28 @@ def test_errors_name_the_key_of_a_study_of_evolution(path, value, words):
     with pytest.raises(UserError) as error:
         config.check(put(study, ("evolution", "fractals", *path), value), SCHEMA)
     assert str(error.value).startswith(f"config key evolution.fractals.{words}")
+
+
+@pytest.mark.parametrize(
+    ("number", "network", "classes", "dataset", "words"),
+    [
+        (2, "erfnet_embedded", 60, "fractals", "fractals labels images, networks.erfnet_embedded"),
+        (1, "alexnet_embedded", 20, "streets", "streets labels pixels, networks.alexnet_embedded"),
+    ],
+)
+def test_labels_of_pixels_and_of_images_do_not_mix(
+    default, number, network, classes, dataset, words
+):
+    wrong = put(default, ("experiments", number, "dataset"), dataset)
+    wrong = put(wrong, ("networks", network, "classes"), classes)
+    with pytest.raises(UserError, match=rf"config key experiments\[{number}\].dataset: {words}"):
+        config.check(wrong, SCHEMA)
+
+
+def test_single_weights_are_pruned_of_networks_that_classify():
+    study = config.load(ROOT / "config.yaml", ROOT / "configs/eap.yaml")
+    with pytest.raises(UserError, match=r"config key eap.experiment: streets labels every pixel"):
+        config.check(put(study, ("eap", "experiment"), "erfnet"), SCHEMA)
 
 
 def test_duplicate_budgets_are_refused_where_they_meet(default):
