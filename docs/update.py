@@ -198,7 +198,9 @@ def _told_iterations(experiment: str) -> str:
 
 def _widest_first(entry: tuple[tuple[str, str, float], pd.DataFrame]) -> tuple[int, str, float]:
     (experiment, platform, budget_j), _ = entry
-    return ("mobilenet", "alexnet", "erfnet").index(experiment), platform, -budget_j
+    first = ["mobilenet", "alexnet", "erfnet"]
+    rank = first.index(experiment) if experiment in first else len(first)
+    return rank, platform, -budget_j
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:

@@ -55,7 +55,7 @@ class Images:
     def embedded(self) -> bool:
         """Whether this project makes or carries the images itself."""
         kind = DATASETS.get(self.name)
-        return kind is not None and kind.write is not None
+        return kind is not None and kind.embedded
 
 
 @dataclass(frozen=True)

@@ -260,23 +260,38 @@ def _check_experiment(config: Config, experiment: Config, key: Key) -> None:
             _known(own, labels, ("methods", name, "energy_model"))
     network, dataset = experiment["network"], experiment["dataset"]
     outputs, classes = config["networks"][network]["classes"], _classes(config["datasets"][dataset])
-    if outputs != classes:
+    segmented = config["datasets"][dataset]["kind"] in SEGMENTED
+    if outputs not in (classes, classes - segmented):  # void needs no output
         raise UserError(
             f"{_key((*key, 'dataset'))}: {dataset} has {classes} classes, but networks.{network} "
             f"has {outputs}: give the network as many"
         )
     architecture = config["networks"][network]["architecture"]
-    labelled, given = (
-        config["datasets"][dataset]["kind"] in SEGMENTED,
-        architecture in SEGMENTING,
-    )
-    if labelled != given and ":" not in architecture:
+    given = architecture in SEGMENTING
+    if segmented != given and ":" not in architecture:
         what = ("images", "pixels")
         raise UserError(
-            f"{_key((*key, 'dataset'))}: {dataset} labels {what[labelled]}, networks.{network} "
+            f"{_key((*key, 'dataset'))}: {dataset} labels {what[segmented]}, networks.{network} "
             f"({architecture}) scores {what[given]}: give them the same"
         )
+    _check_stages(config, experiment, key)
     _check_budgets(config, experiment, key)
+
+
+def _check_stages(config: Config, experiment: Config, key: Key) -> None:
+    phases = [(("finetuning", i), phase) for i, phase in enumerate(experiment["finetuning"])]
+    named = [*((("dense",), experiment["dense"]), (("compression",), experiment["compression"]))]
+    for where, own in (*named, *phases):
+        settings = stage(config, own)
+        parts = settings["accumulate"] * settings["processes"]
+        if parts > settings["batch_size"]:
+            raise UserError(
+                f"{_key((*key, *where))}: accumulate times processes is {parts}, but batch_size "
+                f"{settings['batch_size']}: every part needs an image"
+            )
+    processes = [stage(config, phase)["processes"] for _, phase in phases]
+    if len(set(processes)) > 1:
+        raise UserError(f"{_key((*key, 'finetuning'))}: give all phases the same processes")
 
 
 def _check_budgets(config: Config, experiment: Config, key: Key) -> None:

@@ -5,9 +5,10 @@ that weights stay the same in all. Only the first writes files (`ecc.runs.tempor
 """
 
 import logging
+import multiprocessing
 import os
+import socket
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,27 +22,41 @@ def launch(processes: int, device: str, work: Callable[[], None]) -> None:
     """Runs `work` in as many processes at once, by accelerate; in this one where it is 1.
 
     On GPUs unless `device` is "cpu" or there are none. Raises UserError for fewer GPUs than
-    processes, and what `work` raises of that kind.
+    processes, for a `device` that is one of them, and what `work` raises of that kind.
     """
     if processes == 1:
         return work()
     from accelerate import debug_launcher, notebook_launcher  # here: the import costs a second
 
+    if ":" in device:
+        raise UserError(f"device: {device} is one GPU, training.processes {processes}: use cuda")
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     if 0 < gpus < processes:
         raise UserError(f"training.processes: {processes}, but there are {gpus} GPUs: use fewer")
     with TemporaryDirectory() as folder:
         said = Path(folder) / "error"
-        run = partial(_guarded, work, said)
         try:
             if gpus:
-                notebook_launcher(run, num_processes=processes)
+                notebook_launcher(
+                    _guarded, (work, said), num_processes=processes, use_port=_free_port()
+                )
             else:
-                debug_launcher(run, num_processes=processes)
+                debug_launcher(_guarded, (work, said), num_processes=processes)
         except Exception as error:
             if said.exists():
                 raise UserError(said.read_text()) from error
-            raise
+            # The whole traceback of a process: its last line says what it was.
+            raise RuntimeError(str(error).strip().splitlines()[-1]) from error
+        finally:
+            for child in multiprocessing.active_children():
+                child.terminate()
+
+
+def _free_port() -> str:
+    """A port at which the processes of this job meet, and those of no other."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
 
 
 def _guarded(work: Callable[[], None], said: Path) -> None:

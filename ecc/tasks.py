@@ -65,13 +65,18 @@ class Segmentation:
         """Weighted cross-entropy, as ERFNet's authors train (Romera et al., 2018, Section IV)."""
         # Of float32 at least: under autocast logits come in bfloat16, and the loss in float32.
         precise = torch.promote_types(logits.dtype, torch.float32)
-        return functional.cross_entropy(
+        weights = self._padded.to(logits.device, precise)
+        total = functional.cross_entropy(
             logits,
             labels,
-            weight=self._padded.to(logits.device, precise)[: logits.shape[1]],
+            weight=weights[: logits.shape[1]],
             ignore_index=self.void,
-            reduction=reduction,
+            reduction="sum",
         )
+        if reduction == "sum":
+            return total
+        # Scenes that are nothing but void teach nothing; torch's own mean would be 0 / 0.
+        return total / weights[labels].sum().clamp(min=torch.finfo(precise).tiny)
 
     def score(self, predictions: Predictions) -> float:
         """Mean over classes of intersection over union, classes that nowhere occur left out.

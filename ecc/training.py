@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from ecc import parallel, runs
 from ecc.channels import is_depthwise
+from ecc.data.splits import at_once
 from ecc.errors import DivergedError, UserError
 from ecc.tasks import Task
 
@@ -58,7 +59,8 @@ class TrainingSettings:
     asked for. `device`: "auto" takes a GPU where there is one. `precision`: "float32", or
     "bfloat16" for what autocast computes in it; weights, their moments and energies stay as they
     are. A batch goes through the network in `accumulate` parts, whose gradients add up to the
-    batch's; batch norms see the parts. So they do where `processes` share the batch, each in as
+    batch's where its loss is a mean over images (of segmentation, nearly: it is one over weighted
+    pixels); batch norms see the parts. So they do where `processes` share the batch, each in as
     many parts (`ecc.parallel.launch`). `compile` is torch.compile, of the network that trains.
     """
 
@@ -157,8 +159,8 @@ def train(
     settings is not used. The last one stays: whoever has written the results removes it.
     Raises UserError where the loss is not finite or the checkpoint is broken.
     """
-    memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
     device = device_of(settings.device)
+    memory_format = _layout(model, settings, device)
     model.to(device).to(memory_format=memory_format)
     if (parts := settings.accumulate * settings.processes) > settings.batch_size:
         raise UserError(
@@ -168,10 +170,12 @@ def train(
     history: list[dict[str, float]] = []
     run = _Run(model, optimizer, update, history)
     if checkpoint is not None:
-        run.fingerprint = _fingerprint(model, split, settings, seed, update)
+        run.fingerprint = _fingerprint(model, split, loss, settings, seed, update)
         if checkpoint.exists():
             run.restore(checkpoint)
     batches = split.batches(settings.batch_size, seed, start=len(history))
+    if settings.compile:
+        torch.compiler.reset()  # of each forward pass torch compiles eight networks, and then none
     called: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     progress = _Progress(len(history), settings.iterations, description)
     for iteration in range(len(history), settings.iterations):
@@ -205,6 +209,22 @@ def train(
     progress.close()
     columns = None if history else ["iteration", "loss", "learning_rate"]
     return pd.DataFrame(history, columns=columns).astype({"iteration": int})
+
+
+def _layout(
+    model: nn.Module, settings: TrainingSettings, device: torch.device
+) -> torch.memory_format:
+    """Channels last where asked for; not on processors for strided 1x1 convolutions.
+
+    There torch 2.15 writes beyond its memory in their backward pass, and the process dies.
+    """
+    strided = any(
+        isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and max(layer.stride) > 1
+        for layer in model.modules()
+    )
+    if not settings.channels_last or (device.type == "cpu" and strided):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def _backward(
@@ -246,7 +266,8 @@ def calibrate(model: nn.Module, batches: list[Tensor], device: torch.device) -> 
         m.momentum = None  # torch's mean over all batches
         m.train()
     for images in batches:
-        model(images.to(device))
+        for part in images.split(at_once(images.shape[-2:])):  # type: ignore[no-untyped-call]
+            model(part.to(device))
     for m, momentum in zip(normalisations, momenta, strict=True):
         m.momentum = momentum
 
@@ -387,14 +408,20 @@ def _silence_dropout(model: nn.Module) -> None:
 
 
 def _fingerprint(
-    model: nn.Module, split: Split, settings: TrainingSettings, seed: int, update: Update | None
+    model: nn.Module,
+    split: Split,
+    loss: Loss,
+    settings: TrainingSettings,
+    seed: int,
+    update: Update | None,
 ) -> str:
     """Of everything that decides a training: a checkpoint of another one must not be used."""
     relevant: dict[str, Any] = asdict(settings)
     for key in ("device", "checkpoint_every"):
         relevant.pop(key)
-    of_split = len(split), split.task
-    given = hashlib.sha256(repr((relevant, seed, of_split, repr(update))).encode())
+    of_split = len(split), split.task, getattr(split, "fingerprint", "")
+    of_loss = getattr(loss, "__qualname__", type(loss).__name__)
+    given = hashlib.sha256(repr((relevant, seed, of_split, of_loss, repr(update))).encode())
     for name, tensor in model.state_dict().items():
         given.update(name.encode())
         given.update(tensor.detach().cpu().contiguous().numpy().tobytes())

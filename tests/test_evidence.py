@@ -288,7 +288,7 @@ def test_table_2_has_a_row_a_method_and_a_column_a_budget(runs):
     assert list(frame["method"]) == ["ecc", "netadapt", "uniform"]
     shares = (0.8, 0.65, 0.5, 0.4)
     columns = [
-        f"{platform}_{share * DENSE_J['erfnet', platform]:.4g}_J"
+        f"{platform}_{share * DENSE_J['erfnet', platform]:.6g}_J"
         for platform in ("gtx1080ti", "jetson_tx2")
         for share in shares
     ]

@@ -211,7 +211,7 @@ def test_what_is_wrong_is_named(published, tmp_path, damage, message):
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("damage", [truncate, truncate_mask, other_size, out_of_range])
+@pytest.mark.parametrize("damage", [truncate, truncate_mask, other_size, out_of_range, no_mask])
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_what_cannot_be_read_may_be_left_out(published, tmp_path, damage, in_memory, caplog):
     root, out = published(), tmp_path / "out"
@@ -247,6 +247,30 @@ def test_the_loss_is_weighted_and_leaves_void_out():
     assert total.item() == pytest.approx((weights * each).sum().item(), rel=1e-6)
     # A network may have no output for void.
     assert task.loss(logits[:, :3], labels).isfinite()
+
+
+def test_scenes_of_nothing_but_void_teach_nothing():
+    task = Segmentation(weights=(1.0, 2.0))
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    loss = task.loss(logits, torch.full((1, 2, 2), 2))
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
+
+
+def test_large_scenes_come_fewer_at_once(published, tmp_path):
+    settings = cityscapes(published(), size=[1024, 2048])
+    data.prepare(settings, tmp_path / "out")
+    found = data.load(settings, tmp_path / "out")
+    assert [len(images) for images, _ in found.validation.ordered(256)] == [2, 1]
+
+
+def test_what_else_lies_in_the_folders_is_none_of_ours(published, tmp_path):
+    root = published()
+    (root / "leftImg8bit" / "train" / ".DS_Store").touch()
+    (root / "leftImg8bit" / "train" / "aachen" / "Thumbs.db").touch()
+    data.prepare(cityscapes(root), tmp_path / "out")
+    assert len(data.load(cityscapes(root), tmp_path / "out").train) == 7
 
 
 def test_mean_iou_is_its_formula():

@@ -518,3 +518,32 @@ def test_training_of_no_iterations_leaves_the_weights(
     assert same_weights(model, tiny_network())
     assert list(history) == ["iteration", "loss", "learning_rate"]
     assert history.empty
+
+
+def test_strided_pointwise_convolutions_are_trained_in_the_plain_layout(
+    training_settings, memory_split
+):
+    """In channels last torch 2.15 writes beyond its memory, on some processors."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1, 2), nn.Flatten(), nn.Linear(8 * 16, 4))
+    train(model, memory_split(), cross_entropy, training_settings(channels_last=True), seed=0)
+    assert model[0].weight.is_contiguous()
+    other = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Flatten(), nn.Linear(8 * 16, 4))
+    train(other, memory_split(), cross_entropy, training_settings(channels_last=True), seed=0)
+    assert other[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("change", ["data", "loss"])
+def test_a_checkpoint_of_other_data_or_another_loss_is_not_used(
+    tiny_network, memory_split, training_settings, tmp_path, change
+):
+    path, settings = tmp_path / "checkpoint.safetensors", training_settings(checkpoint_every=4)
+    first = memory_split()
+    first.fingerprint = "one"
+    train(tiny_network(), first, cross_entropy, settings, seed=0, checkpoint=path)
+    other = memory_split()
+    other.fingerprint = "two" if change == "data" else "one"
+    teacher = Distillation(tiny_network(1), CLASSIFICATION)
+    loss = teacher if change == "loss" else cross_entropy
+    resumed = train(tiny_network(), other, loss, settings, seed=0, checkpoint=path)
+    assert other.asked["batches"] == len(resumed) == settings.iterations

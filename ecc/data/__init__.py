@@ -94,7 +94,13 @@ def load(settings: Settings, folder: str | Path) -> Dataset:
     if settings["in_memory"]:
         for name, (pixels, labels) in _kept_pixels(folder / PIXELS, manifest).items():
             splits[name] = InMemory(
-                pixels, labels + offset, classes, *look, task=task, border=kind.border
+                pixels,
+                labels + offset,
+                classes,
+                *look,
+                task=task,
+                border=kind.border,
+                fingerprint=f"{name} {_key(manifest)}",
             )
     else:
         tree = _without(kind.find(settings, folder), manifest["skipped"])
@@ -105,7 +111,14 @@ def load(settings: Settings, folder: str | Path) -> Dataset:
                 raise UserError(
                     f"images in {tree.root} have changed: delete {folder / MANIFEST} and run again"
                 )
-            splits[name] = OnDisk(samples, classes, reading, settings["workers"], task=task)
+            splits[name] = OnDisk(
+                samples,
+                classes,
+                reading,
+                settings["workers"],
+                task=task,
+                fingerprint=f"{name} {_key(manifest)}",
+            )
     return Dataset(settings["kind"], classes, **splits)
 
 

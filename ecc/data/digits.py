@@ -40,4 +40,5 @@ KIND = Kind(
     "as scikit-learn carries it",
     find=_find,
     write=_write,
+    embedded=True,
 )

@@ -159,4 +159,5 @@ KIND = Kind(
     source="made by formula, after FractalDB (Kataoka et al., ACCV 2020): no rights reserved",
     find=_find,
     write=_write,
+    embedded=True,
 )

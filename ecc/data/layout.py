@@ -101,6 +101,7 @@ class ByClass:
         augment = [v2.RandomResizedCrop(size), *mirror, v2.PILToTensor(), to_input]
         offset = settings.get("label_offset", 0)
         return Reading(
+            (size, size),
             partial(_read_sample, offset=offset),
             v2.Compose(augment),
             v2.Compose([fitted(round(size * 256 / 224), size), to_input]),
@@ -126,7 +127,7 @@ class Kind:
 
     `defaults` lists every setting (None: none given); `find` locates the images of all splits;
     `write` makes them first, where the data is embedded; `task` follows from the manifest.
-    `border` is the label of pixels that a shift brings in.
+    `border` is the label of pixels that a shift brings in; `embedded`: made or carried along.
     """
 
     defaults: Settings
@@ -135,6 +136,7 @@ class Kind:
     write: Callable[[Settings, Path], None] | None = None
     task: Callable[[Settings], Task] = _classification
     border: int = 0
+    embedded: bool = False
 
 
 def fitted(resized: int, size: int) -> v2.Transform:
@@ -152,7 +154,7 @@ def read_image(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image: replace or delete it") from error
 
 

@@ -69,8 +69,8 @@ class Scenes:
         if split == "train" and not counts[:VOID].all():
             absent = self.classes[int(np.flatnonzero(counts[:VOID] == 0)[0])]
             raise UserError(
-                f"no training image in {self.root} has a pixel of class '{absent}': it cannot be "
-                "learned; add images, or a network with fewer classes needs other data"
+                f"no training image in {self.root} has a pixel of class '{absent}', which then "
+                "cannot be learned: add images that have"
             )
         return {"pixels_by_class": dict(zip(self.classes, counts.tolist(), strict=True))}
 
@@ -94,7 +94,7 @@ class Scenes:
         if settings["flip"]:
             augment.append(v2.RandomHorizontalFlip())
         prepare = v2.Compose([_resize(settings), *tail])
-        return Reading(_opened, v2.Compose([*augment, *tail]), prepare)
+        return Reading(settings["size"], _opened, v2.Compose([*augment, *tail]), prepare)
 
 
 def task(manifest: Settings) -> Task:
@@ -128,13 +128,16 @@ def scenes(root: Path, settings: Settings, advice: str) -> Scenes:
 def read_scene(scene: Scene) -> tuple[Image.Image, NDArray[np.uint8]]:
     """An image and its mask (height, width) of labels, void among them.
 
-    Raises UserError where one cannot be read, their sizes differ, or a label is unknown.
+    Raises UserError where one is missing or cannot be read, their sizes differ, or a label is
+    unknown.
     """
     image = read_image(scene[0])
+    if not Path(scene[1]).is_file():
+        raise UserError(f"{scene[0]} has no mask {scene[1]}: add it or delete the image")
     try:
         with Image.open(scene[1]) as opened:
             ids = np.asarray(opened)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{scene[1]} cannot be read as a mask: replace or delete it") from error
     if ids.ndim != 2 or ids.dtype != np.uint8:
         raise UserError(f"{scene[1]} is not a mask of one 8-bit label a pixel: replace it")
@@ -169,14 +172,14 @@ def _pairs(root: Path, part: str, advice: str) -> list[Scene]:
         raise UserError(f"there is no folder {folder}: {advice}")
     if not (root / "gtFine" / part).is_dir():
         raise UserError(f"there is no folder {root / 'gtFine' / part}: {advice}")
-    found = Cityscapes(str(root), split=part, mode="fine", target_type="semantic")
-    pairs = sorted(zip(found.images, (own[0] for own in found.targets), strict=True))
-    if not pairs:
+    images = sorted(folder.glob(f"*/*{IMAGE}"))  # what else lies there is none of ours
+    if not images:
         raise UserError(f"{folder} has no images: {advice}")
-    for image, mask in pairs:
-        if not Path(mask).is_file():
-            raise UserError(f"{image} has no mask {mask}: add it or delete the image")
-    return pairs
+    masks = root / "gtFine" / part
+    return [
+        (str(image), str(masks / image.parent.name / f"{image.name.removesuffix(IMAGE)}{MASK}"))
+        for image in images
+    ]
 
 
 def _opened(scene: Scene) -> tuple[Image.Image, tv_tensors.Mask]:

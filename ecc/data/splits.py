@@ -19,6 +19,7 @@ from ecc.tasks import CLASSIFICATION, Task
 Batch = tuple[Tensor, Tensor]
 Key = tuple[int, int | None]  # index of an image, seed of its augmentation (None: none)
 
+PIXELS_AT_ONCE = 2**22  # 8 scenes of Cityscapes, on which ERFNet takes 0.2 GB each
 # Mean and standard deviation of the channels, for pixels in [0, 1].
 NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -43,7 +44,10 @@ class Split(Protocol):
         ...
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
-        """Every image once, in fixed order, not augmented; the last batch may be smaller."""
+        """Every image once, in fixed order, not augmented, at most `batch_size` at once.
+
+        Large images come fewer at once: see `at_once`.
+        """
         ...
 
 
@@ -56,6 +60,11 @@ class Dataset:
     train: Split
     holdout: Split
     validation: Split
+
+
+def at_once(size: Sequence[int]) -> int:
+    """How many images of `size` (height, width) may go through a network at once."""
+    return max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
 
 
 def pixels_to_input(normalisation: str) -> v2.Transform:
@@ -98,7 +107,9 @@ class InMemory:
         *,
         task: Task = CLASSIFICATION,
         border: int = 0,
+        fingerprint: str = "",
     ) -> None:
+        self.fingerprint = fingerprint
         self.pixels, self.labels, self.classes = pixels, labels, classes
         self.shift, self.flip, self.task, self.border = shift, flip, task, border
         self.to_input = pixels_to_input(normalisation)
@@ -123,8 +134,9 @@ class InMemory:
             yield self.to_input(images), labels.long()
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
-        for first in range(0, len(self), batch_size):
-            part = slice(first, first + batch_size)
+        count = min(batch_size, at_once(self.pixels.shape[-2:]))
+        for first in range(0, len(self), count):
+            part = slice(first, first + count)
             yield self.to_input(self.pixels[part]), self.labels[part].long()
 
 
@@ -146,8 +158,12 @@ def _mirrored(images: Tensor, chosen: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Reading:
-    """How samples become tensors: `read` gives an image and its label, transforms take both."""
+    """How samples become tensors: `read` gives an image and its label, transforms take both.
 
+    `size` (height, width) is that of the images that come out.
+    """
+
+    size: Sequence[int]
     read: Callable[[Any], tuple[Any, Any]]
     augment: Callable[[Any, Any], tuple[Tensor, Any]]
     prepare: Callable[[Any, Any], tuple[Tensor, Any]]
@@ -167,7 +183,9 @@ class OnDisk:
         workers: int,
         *,
         task: Task = CLASSIFICATION,
+        fingerprint: str = "",
     ) -> None:
+        self.fingerprint = fingerprint
         self.samples, self.classes, self.workers = samples, classes, workers
         self.reading, self.task = reading, task
 
@@ -178,9 +196,10 @@ class OnDisk:
         return self._read(_Order(len(self), batch_size, seed, start), self.reading.augment)
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
+        count = min(batch_size, at_once(self.reading.size))
         order: list[list[Key]] = [
-            [(index, None) for index in range(first, min(first + batch_size, len(self)))]
-            for first in range(0, len(self), batch_size)
+            [(index, None) for index in range(first, min(first + count, len(self)))]
+            for first in range(0, len(self), count)
         ]
         return self._read(order, self.reading.prepare)
 

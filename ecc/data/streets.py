@@ -229,6 +229,7 @@ KIND = Kind(
     source="rendered by this project, with the classes of Cityscapes: no rights reserved",
     find=_find,
     write=_write,
+    embedded=True,
     task=task,
     border=VOID,
 )

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ecc import runs
 from ecc.errors import UserError
-from ecc.metrics import from_file, from_table, to_table
+from ecc.metrics import UNITS, from_file, from_table, to_table
 
 ACCURACY = [
     *("experiment", "network", "dataset", "platform", "method", "budget_fraction", "budget_j"),
@@ -129,7 +129,8 @@ def table_02(compared: pd.DataFrame) -> pd.DataFrame:
     columns = {}
     ordered = found.sort_values(["platform", "budget_j"], ascending=[True, False])
     for (platform, budget), part in ordered.groupby(["platform", "budget_j"], sort=False):
-        columns[f"{platform}_{budget:.4g}_J"] = part.set_index("method")["mean"]
+        unit = UNITS[part["metric"].iloc[0]]
+        columns[f"{platform}_{budget:.6g}_{unit}"] = part.set_index("method")["mean"]
     return pd.DataFrame(columns).rename_axis("method").reset_index()
 
 

@@ -165,6 +165,7 @@ class Counted:
     def __init__(self, split: Split, effort: Effort, *, training: bool):
         self.split, self.effort, self.training = split, effort, training
         self.classes, self.task = split.classes, split.task
+        self.fingerprint = getattr(split, "fingerprint", "")
 
     def __len__(self) -> int:
         return len(self.split)

@@ -10,14 +10,12 @@ which a TensorFlow checkpoint can be written:
 
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -46,15 +44,24 @@ def load_published(path: str | Path, architecture: str, model: nn.Module) -> nn.
     Raises UserError where the file is missing, damaged, or of another network.
     """
     read = _download(architecture) if str(path) == DOWNLOAD else _read(Path(path))
-    found = _named(read)
-    if architecture == "mobilenet":
-        found = _mobilenet(found)
+    try:
+        found = _named(read)
+        if architecture == "mobilenet":
+            found = _mobilenet(found)
+    except Exception as error:
+        raise UserError(f"{path} does not hold weights of {architecture} by name") from error
     wanted = model.state_dict()
     for name, tensor in wanted.items():
         if name.endswith("num_batches_tracked"):
             continue
         if name not in found:
             raise UserError(f"{path} has no {name}: these are weights of another network")
+        if found[name].shape != tensor.shape and architecture == "googlenet":
+            raise UserError(
+                f"{path}: {name} is {_times(found[name])}, ours {_times(tensor)}: torchvision's "
+                "GoogLeNet has 3x3 kernels where the published one has 5x5; take it as it is by "
+                "architecture: torchvision.models:googlenet"
+            )
         if found[name].shape != tensor.shape:
             raise UserError(
                 f"{path}: {name} is {_times(found[name])}, the network's {_times(tensor)}: give it "
@@ -63,7 +70,7 @@ def load_published(path: str | Path, architecture: str, model: nn.Module) -> nn.
         if not found[name].isfinite().all():
             raise UserError(f"{path}: {name} is not finite: fetch the file again")
     unused = sorted(set(found) - set(wanted))
-    if unused and architecture != "googlenet":  # whose auxiliary classifiers are left out
+    if unused:
         raise UserError(f"{path} has {unused[0]}, which the network has not: these are another's")
     model.load_state_dict({name: found.get(name, tensor) for name, tensor in wanted.items()})
     return model
@@ -81,13 +88,12 @@ def _read(path: Path) -> Tensors:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} holds more than tensors, which is not read since it could run code, or is "
-            "truncated: save its state_dict alone"
+            f"{path} is no file of tensors, or truncated, or holds more than tensors, which is not "
+            "read since it could run code: save a state_dict alone"
         ) from error
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, SafetensorError) as e:
-        raise UserError(
-            f"{path} is truncated or no file of weights ({str(e).splitlines()[0]})"
-        ) from e
+    except Exception as error:  # what damaged files raise is without end
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is truncated or no file of weights ({reason})") from error
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
