@@ -29,9 +29,9 @@ PARTS = (
     *("docs", "envs", "resources"),
 )
 ACCURACY = (
-    "experiment,network,dataset,platform,method,budget_fraction,budget_j,limits,seed,dense_energy_j,"
-    "score,dense_accuracy,accuracy_before_finetuning,accuracy,modelled_energy_j,measured_energy_j,"
-    "within_budget,iterations"
+    "experiment,network,dataset,platform,method,budget_fraction,budget_j,limits,seed,score,"
+    "dense_energy_j,dense_accuracy,accuracy_before_finetuning,accuracy,modelled_energy_j,"
+    "measured_energy_j,within_budget,iterations"
 )
 
 
@@ -116,7 +116,7 @@ def test_methods_train_equally_long(finished):
 
 def test_a_network_is_exported_by_its_path(finished):
     run = "mobilenet/jetson_tx2/reducible-0.4/ecc/seed0"
-    code, output = snakemake(finished, *SMOKE, f"results/smoke/exported/{run}/model.onnx")
+    code, output = snakemake(finished, *SMOKE, "--", f"results/smoke/exported/{run}/model.onnx")
     assert code == 0, output
     metrics = json.loads((finished / f"results/smoke/finetuned/{run}/metrics.json").read_text())
     folder = finished / f"results/smoke/exported/{run}"
