@@ -222,10 +222,7 @@ class _Slimmed:
         return self.channels.size
 
     def build(self, widths: NDArray[np.int64]) -> nn.Module:
-        groups = zip(self.structure.groups, widths, strict=True)
-        return self.channels.slim(
-            self.dense, [torch.arange(group.width) < int(width) for group, width in groups]
-        )
+        return self.channels.slim(self.dense, self.channels.first(widths))
 
 
 @dataclass(frozen=True)

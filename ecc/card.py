@@ -10,10 +10,14 @@ from ecc.counts import COUNTS, Count
 from ecc.data import DATASETS
 from ecc.data.splits import NORMALISATIONS
 from ecc.metrics import UNITS, WORDS
-from ecc.networks.own import MARK
+from ecc.sources import MARK
 from ecc.structure import Structure
+from ecc.tasks import Classification, Segmentation
 
-SCORES = {"image-classification": "accuracy", "image-segmentation": "mean IoU"}  # by task
+SCORES = {  # by task, as Hugging Face calls it
+    "image-classification": Classification.name,
+    "image-segmentation": Segmentation.name,
+}
 
 
 @dataclass(frozen=True)

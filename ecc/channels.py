@@ -122,6 +122,20 @@ class Channels:
                 for reader in group:
                     reader.zero(reader.weight(model), dropped)
 
+    def first(self, widths: ArrayLike) -> list[Tensor]:
+        """The choice of the first channels of every group, as many as `widths` (groups,).
+
+        Raises UserError where a group has not as many.
+        """
+        found = []
+        for group, width in zip(self.structure.groups, np.asarray(widths).tolist(), strict=True):
+            if width > group.width:
+                raise UserError(
+                    f"channel group '{group.name}' has at most {group.width} channels, not {width}"
+                )
+            found.append(torch.arange(group.width, device="cpu") < width)
+        return found
+
     def slim(self, model: nn.Module, keep: Sequence[Tensor]) -> nn.Module:
         """A copy of a masked `model` with the dropped channels physically removed.
 

@@ -15,6 +15,7 @@ import yaml
 from ecc.budgets import Budget
 from ecc.counts import COUNTS
 from ecc.errors import UserError
+from ecc.sources import MARK
 
 Config = dict[str, Any]
 Key = Sequence[str | int]
@@ -268,7 +269,7 @@ def _check_experiment(config: Config, experiment: Config, key: Key) -> None:
         )
     architecture = config["networks"][network]["architecture"]
     given = architecture in SEGMENTING
-    if segmented != given and ":" not in architecture:
+    if segmented != given and MARK not in architecture:
         what = ("images", "pixels")
         raise UserError(
             f"{_key((*key, 'dataset'))}: {dataset} labels {what[segmented]}, networks.{network} "
@@ -280,8 +281,8 @@ def _check_experiment(config: Config, experiment: Config, key: Key) -> None:
 
 def _check_stages(config: Config, experiment: Config, key: Key) -> None:
     phases = [(("finetuning", i), phase) for i, phase in enumerate(experiment["finetuning"])]
-    named = [*((("dense",), experiment["dense"]), (("compression",), experiment["compression"]))]
-    for where, own in (*named, *phases):
+    stages = [((name,), experiment[name]) for name in ("dense", "compression")]
+    for where, own in (*stages, *phases):
         settings = stage(config, own)
         parts = settings["accumulate"] * settings["processes"]
         if parts > settings["batch_size"]:

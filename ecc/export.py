@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from ecc.card import Facts, card
 from ecc.errors import UserError
 from ecc.networks import Network
-from ecc.networks.own import MARK
 from ecc.runs import temporary, write_text
+from ecc.sources import MARK
 from ecc.training import read_tensors
 
 WEIGHTS, PROGRAM, ONNX, CARD = "model.safetensors", "model.pt2", "model.onnx", "README.md"

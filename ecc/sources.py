@@ -6,6 +6,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+MARK = ":"  # what tells a function of the user's from the name of an architecture
+
 
 def imported(script: Path, package: Path) -> list[str]:
     """Files of `package` that `script` imports, directly or through others, sorted.
@@ -28,7 +30,7 @@ def own_network(architecture: str, folder: Path) -> list[str]:
 
     None for the name of an architecture, and for a module that is installed elsewhere.
     """
-    module, mark, _ = architecture.partition(":")
+    module, mark, _ = architecture.partition(MARK)
     found: set[Path] = set()
     ahead = [module] if mark else []
     while ahead:

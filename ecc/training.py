@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from ecc import parallel, runs
 from ecc.channels import is_depthwise
-from ecc.data.splits import at_once
 from ecc.errors import DivergedError, UserError
+from ecc.memory import at_once
 from ecc.tasks import Task
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from ecc import logs, platforms
 from ecc.budgets import PATTERN
 from ecc.errors import UserError
 from ecc.evidence import names, plan
-from ecc.sources import imported, own_network
+from ecc.sources import MARK, imported, own_network
 
 BASE = Path(workflow.basedir)
 STARTED = time.time()
@@ -126,7 +126,7 @@ def own_sources(network):
 def traced_before(wildcards):
     """The structure of a network of the user's: refused, if need be, before it is trained."""
     network = of_experiment(wildcards)["network"]
-    is_own = ":" in config["networks"][network]["architecture"]
+    is_own = MARK in config["networks"][network]["architecture"]
     return f"<results>/networks/{network}.json" if is_own else []
 
 

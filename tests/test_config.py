@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from ecc import config
+from ecc import config, data
 from ecc.budgets import Budget, Range, lower_bounds
+from ecc.data import scenes
 from ecc.errors import UserError
+from ecc.networks import ARCHITECTURES
+from ecc.tasks import CLASSIFICATION
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "configs/schema.yaml"
@@ -205,3 +208,16 @@ def test_lower_bounds_are_between_one_and_full_width(widths, fraction):
     assert (bounds >= 1).all()
     assert (bounds <= full).all()
     assert (bounds >= fraction * full).all()
+
+
+def test_what_is_said_of_datasets_is_what_they_are():
+    """Planning asks without importing torch, so that it is written down beside the registry."""
+    fixed = {name for name, kind in data.DATASETS.items() if "classes" not in kind.defaults}
+    assert set(config.CLASSES) == fixed
+    every_class = dict.fromkeys((*scenes.CLASSES, "void"), 1)
+    manifest = {"splits": {"train": {"pixels_by_class": every_class}}}
+    segmented = {
+        name for name, kind in data.DATASETS.items() if kind.task(manifest) != CLASSIFICATION
+    }
+    assert set(config.SEGMENTED) == segmented
+    assert set(config.SEGMENTING) <= set(ARCHITECTURES)

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset
 from torchvision.transforms import v2
 
 from ecc.errors import UserError
+from ecc.memory import at_once
 from ecc.tasks import CLASSIFICATION, Task
 
 Batch = tuple[Tensor, Tensor]
 Key = tuple[int, int | None]  # index of an image, seed of its augmentation (None: none)
 
-PIXELS_AT_ONCE = 2**22  # 8 scenes of Cityscapes, on which ERFNet takes 0.2 GB each
 # Mean and standard deviation of the channels, for pixels in [0, 1].
 NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -46,7 +46,7 @@ class Split(Protocol):
     def ordered(self, batch_size: int) -> Iterator[Batch]:
         """Every image once, in fixed order, not augmented, at most `batch_size` at once.
 
-        Large images come fewer at once: see `at_once`.
+        Large images come fewer at once: see `ecc.memory`.
         """
         ...
 
@@ -60,11 +60,6 @@ class Dataset:
     train: Split
     holdout: Split
     validation: Split
-
-
-def at_once(size: Sequence[int]) -> int:
-    """How many images of `size` (height, width) may go through a network at once."""
-    return max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
 
 
 def pixels_to_input(normalisation: str) -> v2.Transform:

@@ -29,6 +29,7 @@ from ecc.networks import (
     squeezenet,
     vgg,
 )
+from ecc.sources import MARK
 from ecc.structure import Structure
 
 ARCHITECTURES: dict[str, ModuleType] = {
@@ -75,7 +76,7 @@ class Network:
     @cached_property
     def _own(self) -> own.Own | None:
         """The network where it is the user's, not one of `ARCHITECTURES`."""
-        if own.MARK not in self.architecture:
+        if MARK not in self.architecture:
             return None
         return own.Own(self.architecture, self.classes, self.size, self.options)
 

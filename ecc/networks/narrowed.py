@@ -23,14 +23,10 @@ def build(full: Callable[[int], nn.Module], classes: int, widths: Sequence[int])
     network is not a part of a wide one's draw. Raises UserError for widths above the full ones.
     """
     network, channels = _traced(full, classes)
-    groups = channels.structure.groups
-    for group, width in zip(groups, widths, strict=True):
-        if width > group.width:
-            raise UserError(
-                f"channel group '{group.name}' has at most {group.width} channels, not {width}: "
-                "use a multiplier of at most 1"
-            )
-    keep = [torch.arange(group.width) < width for group, width in zip(groups, widths, strict=True)]
+    try:
+        keep = channels.first(widths)
+    except UserError as error:
+        raise UserError(f"{error}: use a multiplier of at most 1") from error
     model = channels.slim(network, keep).to_empty(device="cpu").train()
     for module in model.modules():
         _initialise(module)

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from ecc.channels import LAYERS, Channels, trace, widths_of
 from ecc.errors import UserError
+from ecc.sources import MARK
 
-MARK = ":"  # what tells a function from the name of an architecture
 LARGER = (32, 64, 96, 128, 224, 299, 384, 512)  # sizes tried where the given one is too small
 TOLERANCE = 1e-3  # between masked and slim, of the largest output; single precision errs by 1e-6
 
@@ -57,17 +57,14 @@ class Own:
         """
         if widths is None:
             return self._full()
-        for group, width in zip(self.channels.structure.groups, widths, strict=True):
-            if width > group.width:
-                raise self._error(
-                    f"channel group '{group.name}' has at most {group.width} channels, not {width}"
-                )
+        try:
+            keep = self.channels.first(widths)
+        except UserError as error:
+            raise self._error(str(error)) from error
         # Where shapes are asked for alone (torch.device("meta")), the cut takes no arithmetic.
         device = torch.get_default_device()
         with torch.device("cpu"):
             whole = self._whole if device.type == "cpu" else copy.deepcopy(self._whole).to(device)
-            groups = self.channels.structure.groups
-            keep = [torch.arange(g.width) < w for g, w in zip(groups, widths, strict=True)]
             return self.channels.slim(whole, keep)
 
     @cached_property
