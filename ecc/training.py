@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
-from ecc import parallel, runs
+from ecc import parallel, processors, runs
 from ecc.channels import is_depthwise
 from ecc.errors import DivergedError, UserError
 from ecc.memory import at_once
@@ -160,7 +160,7 @@ def train(
     Raises UserError where the loss is not finite or the checkpoint is broken.
     """
     device = device_of(settings.device)
-    memory_format = _layout(model, settings, device)
+    memory_format = processors.layout(model, settings.channels_last, device)
     model.to(device).to(memory_format=memory_format)
     if (parts := settings.accumulate * settings.processes) > settings.batch_size:
         raise UserError(
@@ -191,7 +191,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         optimizer.zero_grad(set_to_none=True)
-        value = _backward(loss, called, images, labels, settings)
+        with processors.padded_beforehand(model, device):
+            value = _backward(loss, called, images, labels, settings)
         optimizer.step()
         parallel.level(model)
         row = {"iteration": float(iteration), "loss": value, "learning_rate": learning_rate}
@@ -209,22 +210,6 @@ def train(
     progress.close()
     columns = None if history else ["iteration", "loss", "learning_rate"]
     return pd.DataFrame(history, columns=columns).astype({"iteration": int})
-
-
-def _layout(
-    model: nn.Module, settings: TrainingSettings, device: torch.device
-) -> torch.memory_format:
-    """Channels last where asked for; not on processors for strided 1x1 convolutions.
-
-    There torch 2.15 writes beyond its memory in their backward pass, and the process dies.
-    """
-    strided = any(
-        isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and max(layer.stride) > 1
-        for layer in model.modules()
-    )
-    if not settings.channels_last or (device.type == "cpu" and strided):
-        return torch.contiguous_format
-    return torch.channels_last
 
 
 def _backward(

@@ -313,6 +313,35 @@ def test_automatic_pace_follows_its_schedule(tiny_problem):
     assert len(active) < 100
 
 
+class Rounded:
+    """An energy model whose gradients are off by rounding, as on another processor."""
+
+    def __init__(self, model, seed):
+        self.model, self.energy = model, model.energy
+        self.off = 1 + 1e-12 * np.random.default_rng(seed).uniform(-1, 1, 3)
+
+    def gradient(self, widths):
+        return self.model.gradient(widths) * self.off
+
+
+def test_rounding_does_not_decide_which_group_shrinks_first(tiny_problem):
+    problem = tiny_problem(0.5, iterations=1)
+    narrowed = set()
+    for seed in range(20):
+        changed = replace(problem, energy=Rounded(problem.energy, seed))
+        solver = Solver(changed, changed.student(), Settings(ramp=100.0))
+        train(
+            solver.model,
+            problem.train,
+            problem.distillation(),
+            problem.training,
+            seed=0,
+            update=solver,
+        )
+        narrowed.add(tuple(np.flatnonzero(solver.s < solver.full)))
+    assert narrowed == {(0,)}  # all prices are equal: the first group
+
+
 def test_zeros_stay_once_the_budget_is_met(tiny_problem):
     problem = tiny_problem(0.7, iterations=80)
     model = problem.student()

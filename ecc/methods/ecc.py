@@ -213,7 +213,9 @@ class Solver:
         if self._used(self.s)[limit] <= target:
             return
         region = np.where(free, self.settings.trust / iterations * self.full, 0)
-        order = np.argsort(np.where(free, -g1 / np.where(slope > 0, slope, 1), np.inf))
+        prices = np.where(free, -g1 / np.where(slope > 0, slope, 1), np.inf)
+        # At first all are equal but for rounding, which may not decide whose turn it is.
+        order = np.argsort(prices.astype(np.float32), kind="stable")
         s = self.s.copy()
         for group in order[: int(free.sum())]:
             self.z[limit] = max(self.z[limit], -g1[group] / slope[group])

@@ -25,12 +25,16 @@ def build(widths: Sequence[int], classes: int, *, batch_norm_momentum: float = 0
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "SAME" padding: output size is ceil(input / stride)."""
+    """A convolution with TensorFlow's "SAME" padding: output size is ceil(input / stride).
+
+    With padding_mode "constant" the zeros are always an operation of their own.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         before_after = [_same_padding(size, kernel, stride) for size in input.shape[:1:-1]]
-        if all(before == after for before, after in before_after):
+        even = all(before == after for before, after in before_after)
+        if even and self.padding_mode == "zeros":
             (width, _), (height, _) = before_after
             return functional.conv2d(
                 input, self.weight, self.bias, self.stride, (height, width), groups=self.groups
