@@ -198,6 +198,24 @@ def test_refitted_layers_are_nearer_to_the_dense_network(tiny_problem):
     assert problem.channels.count(model).tolist() == [5, 8, 7]
 
 
+def test_layers_are_recorded_together_as_one_by_one_and_in_one_pass(tiny_problem):
+    problem = tiny_problem()
+    model, stream = problem.student().eval(), problem.train.batches(50, 0)
+    recorder = Recorder([next(stream)[0] for _ in range(3)], 4, seed=0)
+    names = [reader.layer for readers in problem.channels.readers for reader in readers]
+    names = [n for n in names if getattr(model.get_submodule(n), "groups", 1) == 1]
+    passes = []
+    handle = model.register_forward_pre_hook(lambda *_: passes.append(1))
+    found = list(recorder.by_batch(model, names))
+    handle.remove()
+    assert len(names) > 1
+    assert len(passes) == 3
+    for name in names:
+        inputs, outputs = (np.concatenate([seen[name][i] for seen in found]) for i in (0, 1))
+        assert np.array_equal(inputs, recorder.inputs(model, name)[0])
+        assert np.array_equal(outputs, recorder.outputs(model, name))
+
+
 def test_a_killed_search_ends_as_an_uninterrupted_one(tiny_problem, tmp_path, monkeypatch):
     settings = {**FAST, "episodes": 2 * CHECKPOINT_EVERY + 6}
     whole = compress("amc", tiny_problem(0.5), settings)

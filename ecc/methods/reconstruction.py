@@ -29,20 +29,32 @@ class Reconstruction:
 
     def __init__(self, channels: Channels, dense: nn.Module, recorder: Recorder | None):
         self.systems: dict[str, tuple[Tensor, int, Wide, Wide]] = {}
+        if recorder is None:
+            return
         read = [reader.layer for group in channels.readers for reader in group]
-        for group, readers in enumerate(channels.readers if recorder else ()):
-            for reader in readers:
-                layer = dense.get_submodule(reader.layer)
-                plain = reader.dim == 1 and getattr(layer, "groups", 1) == 1
-                if not plain or read.count(reader.layer) > 1:
+        open_ones = {
+            reader.layer: (reader.index, group)
+            for group, readers in enumerate(channels.readers)
+            for reader in readers
+            if reader.dim == 1
+            and getattr(dense.get_submodule(reader.layer), "groups", 1) == 1
+            and read.count(reader.layer) == 1
+        }
+        images = sum(map(len, recorder.batches))
+        for batch, seen in zip(
+            recorder.batches, recorder.by_batch(dense, list(open_ones)), strict=True
+        ):
+            for name, (inputs, outputs) in seen.items():
+                if len(inputs) * images < inputs.shape[1] * len(batch):
                     continue
-                assert recorder is not None
-                inputs = recorder.inputs(dense, reader.layer)[0].astype(np.float64)
-                if inputs.shape[0] < inputs.shape[1]:
-                    continue
-                outputs = recorder.outputs(dense, reader.layer).astype(np.float64)
-                gram, projected = inputs.T @ inputs, inputs.T @ outputs
-                self.systems[reader.layer] = (reader.index, group, gram, projected)
+                x, y = inputs.astype(np.float64), outputs.astype(np.float64)
+                gram, projected = x.T @ x, x.T @ y
+                if name in self.systems:
+                    gram, projected = (
+                        gram + self.systems[name][2],
+                        projected + self.systems[name][3],
+                    )
+                self.systems[name] = (*open_ones[name], gram, projected)
 
     @torch.no_grad()
     def refit(self, model: nn.Module, keep: Sequence[Tensor]) -> None:

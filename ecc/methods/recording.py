@@ -1,7 +1,8 @@
 """What layers of networks read and write, at positions sampled from some images."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,59 +25,92 @@ class Recorder:
     def __init__(self, batches: Sequence[Tensor], positions: int, *, seed: int):
         self.batches, self.positions, self.seed = batches, positions, seed
 
-    @torch.no_grad()
     def inputs(self, model: nn.Module, name: str) -> NDArray[np.float32]:
         """X of a layer, unfolded: (groups, n, k), k weights of a filter."""
-        layer = layer_of(model, name)
-        found = [unfolded(layer, entering) for entering, _ in self._seen(model, name)]
-        picked = torch.cat(list(self._picked(found)))
-        groups = getattr(layer, "groups", 1)
+        picked = torch.cat([seen[name][0] for seen in self._picked(model, [name], [_inputs])])
+        groups = getattr(layer_of(model, name), "groups", 1)
         by_group = picked.reshape(len(picked), groups, -1).transpose(0, 1)
         return by_group.contiguous().cpu().numpy()
 
-    @torch.no_grad()
     def outputs(self, model: nn.Module, name: str) -> NDArray[np.float32]:
         """Y of a layer without its bias: (n, filters)."""
-        layer = layer_of(model, name)
-        found = [leaving.flatten(2) for _, leaving in self._seen(model, name)]
-        picked = torch.cat(list(self._picked(found)))
-        return (picked if layer.bias is None else picked - layer.bias).cpu().numpy()
+        picked = [seen[name][0] for seen in self._picked(model, [name], [_outputs])]
+        return torch.cat(picked).cpu().numpy()
 
-    def _picked(self, found: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Of values (images, channels, places) those at the chosen places: (n, channels)."""
-        stream = torch.Generator().manual_seed(self.seed)
-        for values in found:
-            images, channels, places = values.shape
-            chosen = torch.rand(images, places, generator=stream).argsort(1)[:, : self.positions]
-            index = chosen[:, None].expand(-1, channels, -1).to(values.device)
-            yield values.gather(2, index).transpose(1, 2).reshape(-1, channels)
+    def by_batch(
+        self, model: nn.Module, names: Sequence[str]
+    ) -> Iterator[dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+        """X (n, k) and Y (n, filters) of several layers without groups, batch after batch.
 
-    def _seen(self, model: nn.Module, name: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """What a layer reads and writes: (images, channels, height, width) each."""
+        Each batch passes through the network once, for all of them.
+        """
+        for seen in self._picked(model, names, [_inputs, _outputs]):
+            yield {name: (x.cpu().numpy(), y.cpu().numpy()) for name, (x, y) in seen.items()}
+
+    @torch.no_grad()
+    def _picked(
+        self, model: nn.Module, names: Sequence[str], read: Sequence["_Read"]
+    ) -> Iterator[dict[str, list[Tensor]]]:
+        """Of every batch, of every layer what is read of it at the chosen places: (n, channels)."""
         model.eval()
         device = next(model.parameters()).device
+        streams = {name: torch.Generator().manual_seed(self.seed) for name in names}
         for images in self.batches:
-            seen: list[Tensor] = []
+            yield self._seen(model, images.to(device), streams, read)
 
-            def stop(
-                layer: nn.Module, given: tuple[Tensor, ...], output: Any, seen: list[Tensor] = seen
-            ) -> None:
-                seen += [given[0], output]
+    def _seen(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        streams: dict[str, torch.Generator],
+        read: Sequence["_Read"],
+    ) -> dict[str, list[Tensor]]:
+        seen: dict[str, list[Tensor]] = {}
+
+        # What is wanted is taken at once: activations that work in place change it later.
+        def take(name: str, layer: Any, given: Any, output: Any) -> None:
+            handles[name].remove()  # a layer's first call is recorded, and it may be copied
+            flows = [t if t.dim() == 4 else t[:, :, None, None] for t in (given[0], output)]
+            index = self._places(streams[name], len(output), flows[1][0, 0].numel())
+            seen[name] = [_at(values(layer, *flows), index) for values in read]
+            if len(seen) == len(streams):
                 raise _SeenError
 
-            handle = layer_of(model, name).register_forward_hook(stop)
-            try:
-                model(images.to(device))
-            except _SeenError:
-                pass
-            finally:
+        handles = {n: layer_of(model, n).register_forward_hook(partial(take, n)) for n in streams}
+        try:
+            model(images)
+        except _SeenError:
+            pass
+        finally:
+            for handle in handles.values():
                 handle.remove()
-            entering, leaving = (t if t.dim() == 4 else t[:, :, None, None] for t in seen)
-            yield entering, leaving
+        return seen
+
+    def _places(self, stream: torch.Generator, images: int, places: int) -> Tensor:
+        """Which of a layer's places are taken of each image: (images, positions)."""
+        return torch.rand(images, places, generator=stream).argsort(1)[:, : self.positions]
 
 
 class _SeenError(Exception):
     """Ends a pass through a network where its later layers are not needed."""
+
+
+_Read = Callable[["Recordable", Tensor, Tensor], Tensor]  # (images, channels, places)
+
+
+def _inputs(layer: Recordable, entering: Tensor, leaving: Tensor) -> Tensor:
+    return unfolded(layer, entering)
+
+
+def _outputs(layer: Recordable, entering: Tensor, leaving: Tensor) -> Tensor:
+    values = leaving.flatten(2)
+    return values if layer.bias is None else values - layer.bias[:, None]
+
+
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    """Of values (images, channels, places) those at the chosen ones: (n, channels)."""
+    index = places[:, None].expand(-1, values.shape[1], -1).to(values.device)
+    return values.gather(2, index).transpose(1, 2).reshape(-1, values.shape[1])
 
 
 def layer_of(model: nn.Module, name: str) -> Recordable:
