@@ -178,35 +178,35 @@ def train(
         torch.compiler.reset()  # of each forward pass torch compiles eight networks, and then none
     called: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     progress = _Progress(len(history), settings.iterations, description)
-    for iteration in range(len(history), settings.iterations):
-        # One seed an iteration: a resumed run draws the same augmentation and dropout.
-        torch.manual_seed(seed * 1_000_003 + iteration)
-        images, labels = next(batches)
-        images = images.to(device, memory_format=memory_format, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
-        model.train()
-        if not settings.dropout:
-            _silence_dropout(model)
-        learning_rate = settings.learning_rate * schedule(settings, iteration)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        optimizer.zero_grad(set_to_none=True)
-        with processors.padded_beforehand(model, device):
+    with processors.padded_beforehand(model, device):
+        for iteration in range(len(history), settings.iterations):
+            # One seed an iteration: a resumed run draws the same augmentation and dropout.
+            torch.manual_seed(seed * 1_000_003 + iteration)
+            images, labels = next(batches)
+            images = images.to(device, memory_format=memory_format, non_blocking=True)
+            labels = labels.to(device, non_blocking=True)
+            model.train()
+            if not settings.dropout:
+                _silence_dropout(model)
+            learning_rate = settings.learning_rate * schedule(settings, iteration)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.zero_grad(set_to_none=True)
             value = _backward(loss, called, images, labels, settings)
-        optimizer.step()
-        parallel.level(model)
-        row = {"iteration": float(iteration), "loss": value, "learning_rate": learning_rate}
-        if not math.isfinite(row["loss"]):
-            raise DivergedError(
-                f"{description}: the loss is {row['loss']} at iteration {iteration}; "
-                f"lower learning_rate ({settings.learning_rate})"
-            )
-        history.append(row | (update(iteration, optimizer) if update else {}))
-        progress.step(row["loss"])
-        done, every = iteration + 1, settings.checkpoint_every
-        last = done == settings.iterations > every  # what follows may be killed as well
-        if checkpoint is not None and (done % every == 0 or last):
-            run.save(checkpoint)
+            optimizer.step()
+            parallel.level(model)
+            row = {"iteration": float(iteration), "loss": value, "learning_rate": learning_rate}
+            if not math.isfinite(row["loss"]):
+                raise DivergedError(
+                    f"{description}: the loss is {row['loss']} at iteration {iteration}; "
+                    f"lower learning_rate ({settings.learning_rate})"
+                )
+            history.append(row | (update(iteration, optimizer) if update else {}))
+            progress.step(row["loss"])
+            done, every = iteration + 1, settings.checkpoint_every
+            last = done == settings.iterations > every  # what follows may be killed as well
+            if checkpoint is not None and (done % every == 0 or last):
+                run.save(checkpoint)
     progress.close()
     columns = None if history else ["iteration", "loss", "learning_rate"]
     return pd.DataFrame(history, columns=columns).astype({"iteration": int})

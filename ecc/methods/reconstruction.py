@@ -48,13 +48,8 @@ class Reconstruction:
                 if len(inputs) * images < inputs.shape[1] * len(batch):
                     continue
                 x, y = inputs.astype(np.float64), outputs.astype(np.float64)
-                gram, projected = x.T @ x, x.T @ y
-                if name in self.systems:
-                    gram, projected = (
-                        gram + self.systems[name][2],
-                        projected + self.systems[name][3],
-                    )
-                self.systems[name] = (*open_ones[name], gram, projected)
+                _, _, gram, projected = self.systems.get(name, (None, None, 0.0, 0.0))
+                self.systems[name] = (*open_ones[name], gram + x.T @ x, projected + x.T @ y)
 
     @torch.no_grad()
     def refit(self, model: nn.Module, keep: Sequence[Tensor]) -> None:

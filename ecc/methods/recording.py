@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from ecc.errors import UserError
 
 Recordable = nn.Conv2d | nn.Linear
+# Of a layer, what enters and what leaves it: (images, channels, places).
+_Read = Callable[[Recordable, Tensor, Tensor], Tensor]
 
 
 class Recorder:
@@ -49,7 +51,7 @@ class Recorder:
 
     @torch.no_grad()
     def _picked(
-        self, model: nn.Module, names: Sequence[str], read: Sequence["_Read"]
+        self, model: nn.Module, names: Sequence[str], read: Sequence[_Read]
     ) -> Iterator[dict[str, list[Tensor]]]:
         """Of every batch, of every layer what is read of it at the chosen places: (n, channels)."""
         model.eval()
@@ -63,7 +65,7 @@ class Recorder:
         model: nn.Module,
         images: Tensor,
         streams: dict[str, torch.Generator],
-        read: Sequence["_Read"],
+        read: Sequence[_Read],
     ) -> dict[str, list[Tensor]]:
         seen: dict[str, list[Tensor]] = {}
 
@@ -93,9 +95,6 @@ class Recorder:
 
 class _SeenError(Exception):
     """Ends a pass through a network where its later layers are not needed."""
-
-
-_Read = Callable[["Recordable", Tensor, Tensor], Tensor]  # (images, channels, places)
 
 
 def _inputs(layer: Recordable, entering: Tensor, leaving: Tensor) -> Tensor:
