@@ -31,9 +31,9 @@ include: "rules/dense.smk"
 include: "rules/energy.smk"
 include: "rules/compression.smk"
 include: "rules/export.smk"
-include: "rules/evidence.smk"
 include: "rules/eap.smk"
 include: "rules/evolution.smk"
+include: "rules/evidence.smk"
 
 
 onerror:
@@ -43,13 +43,9 @@ onerror:
 rule all:
     default_target: True
     input:
-        rules.tables.output,
-        rules.figures.output,
-        rules.measurements.output,
+        EVIDENCE,
+        rules.claims.output,
         rules.timings.output,
-        rules.method_figures.output if METHOD_FIGURES else [],
-        rules.eap_figures.output if EAP else [],
-        rules.evolution_figures.output if STUDIES else [],
 
 
 rule export:

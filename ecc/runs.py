@@ -4,11 +4,13 @@ import json
 import os
 import platform
 import resource
+import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,7 @@ def record(seed: int, started: float) -> dict[str, Any]:
         "peak_memory_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
         "versions": versions(),
         "hardware": hardware(),
+        "commit": commit(),
     }
 
 
@@ -102,6 +105,16 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "absent"
     return found
+
+
+@cache
+def commit() -> str:
+    """The commit of the code, with "-dirty" where files differ; "unknown" outside of git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def hardware() -> dict[str, str | int]:

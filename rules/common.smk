@@ -58,7 +58,7 @@ MEASUREMENTS = [
     )
     if there
 ]
-# Figures that only some runs have: of limits beside budgets, and of what an agent learns.
+# Figures that the papers do not have; some need limits beside budgets, or a method that ran.
 LIMITED = any(
     budget.get("limits") for entry in config["experiments"] for budget in entry["budgets"]
 )
@@ -67,7 +67,12 @@ SEARCHED = any(
     for entry in config["experiments"]
     for method in entry["methods"]
 )
+OF_ECC = [entry for entry in config["experiments"] if "ecc" in entry["methods"]]
 METHOD_FIGURES = {
+    "measured": "measured against budgeted energy",
+    "finetuning": "before and after fine-tuning",
+    "fronts": "Pareto fronts over methods",
+    **({"convergence": "how ECC converges"} if OF_ECC else {}),
     **({"limits": "several budgets at once"} if LIMITED else {}),
     **({"learning": "what AMC's agent learns"} if SEARCHED else {}),
 }
@@ -319,6 +324,22 @@ def all_runs(path, algorithm=None, seeds_each=None):
             seed=seeds(experiment)[:seeds_each],
         )
     ]
+
+
+def converged():
+    """The run of ECC that is shown along its iterations: at the first experiment's last budget."""
+    if not OF_ECC:
+        return []
+    entry = OF_ECC[0]
+    platform = plan.shown_platforms(plan.FIGURES["figure_06"], entry["platforms"])[0]
+    run = RUN.format(
+        experiment=entry["name"],
+        platform=platform,
+        budget=budgets(entry["name"], platform)[-1],
+        method="ecc",
+        seed=entry["seeds"][0],
+    )
+    return [f"<results>/compressed/{run}/history.csv", f"<results>/finetuned/{run}/metrics.json"]
 
 
 def exported_settings(wildcards):

@@ -113,39 +113,39 @@ rule figures:
         "../workflow_scripts/figures.py"
 
 
-if METHOD_FIGURES:
-
-    rule method_figures:
-        input:
-            library=library("method_figures"),
-            limits="<results>/tables/limits.csv",
-            searches=all_runs(f"<results>/finetuned/{RUN}/metrics.json", "amc"),
-            histories=all_runs(f"<results>/compressed/{RUN}/history.csv", "amc"),
-        output:
-            **{
-                f"{name}_png": report(
-                    f"<results>/figures/{name}.png",
-                    caption=f"../docs/report/{name}.rst",
-                    category="Accuracy at budget",
-                    labels={"what": what, "type": "figure"},
-                )
-                for name, what in METHOD_FIGURES.items()
-            },
-            **{f"{name}_pdf": f"<results>/figures/{name}.pdf" for name in METHOD_FIGURES},
-        log:
-            "<logs>/method_figures/all.log",
-        benchmark:
-            "<benchmarks>/method_figures/all.tsv"
-        conda:
-            "../envs/figures.yaml"
-        threads: 1
-        resources:
-            mem_mb=1000,
-            runtime="1h",
-        params:
-            titles=TITLES,
-        script:
-            "../workflow_scripts/method_figures.py"
+rule method_figures:
+    input:
+        library=library("method_figures"),
+        accuracies="<results>/tables/accuracy_at_budget.csv",
+        limits="<results>/tables/limits.csv",
+        converged=converged(),
+        searches=all_runs(f"<results>/finetuned/{RUN}/metrics.json", "amc"),
+        histories=all_runs(f"<results>/compressed/{RUN}/history.csv", "amc"),
+    output:
+        **{
+            f"{name}_png": report(
+                f"<results>/figures/{name}.png",
+                caption=f"../docs/report/{name}.rst",
+                category="Accuracy at budget",
+                labels={"what": what, "type": "figure"},
+            )
+            for name, what in METHOD_FIGURES.items()
+        },
+        **{f"{name}_pdf": f"<results>/figures/{name}.pdf" for name in METHOD_FIGURES},
+    log:
+        "<logs>/method_figures/all.log",
+    benchmark:
+        "<benchmarks>/method_figures/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        titles=TITLES,
+    script:
+        "../workflow_scripts/method_figures.py"
 
 
 rule timings:
@@ -218,3 +218,68 @@ rule measurements:
         titles=TITLES,
     script:
         "../workflow_scripts/measurements.py"
+
+
+# Tables and figures of this run, those of rules that only some runs have among them.
+EVIDENCE = [
+    file
+    for made in (
+        rules.tables.output,
+        rules.figures.output,
+        rules.method_figures.output,
+        rules.measurements.output,
+        rules.eap_figures.output if EAP else [],
+        rules.evolution_figures.output if STUDIES else [],
+    )
+    for file in made
+]
+
+
+rule claims:
+    input:
+        library=library("claims"),
+        template="ecc/evidence/page.html",
+        claims="resources/claims.yaml",
+        published="resources/published/paper_values.csv",
+        tables=[file for file in EVIDENCE if file.endswith(".csv")],
+        figures=[file for file in EVIDENCE if file.endswith(".png")],
+    output:
+        page=report(
+            "<results>/index.html",
+            caption="../docs/report/claims.rst",
+            category="Does it hold?",
+            labels={"what": "all claims, figures and tables", "type": "page"},
+        ),
+        claims=report(
+            "<results>/tables/claims.csv",
+            caption="../docs/report/claims.rst",
+            category="Does it hold?",
+            labels={"what": "claims", "type": "table"},
+        ),
+        ranking=report(
+            "<results>/tables/ranking.csv",
+            caption="../docs/report/ranking.rst",
+            category="Does it hold?",
+            labels={"what": "methods over all budgets", "type": "table"},
+        ),
+        differences=report(
+            "<results>/tables/differences.csv",
+            caption="../docs/report/differences.rst",
+            category="Does it hold?",
+            labels={"what": "methods less ECC at every budget", "type": "table"},
+        ),
+    log:
+        "<logs>/claims/all.log",
+    benchmark:
+        "<benchmarks>/claims/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        titles=TITLES,
+        experiments=config["experiments"],
+    script:
+        "../workflow_scripts/claims.py"

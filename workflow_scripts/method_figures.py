@@ -1,29 +1,52 @@
-"""Draws what the paper has no figure for: several budgets at once, and how AMC learns."""
+"""Draws what the papers have no figure for: energies measured, fine-tuning, fronts, searches."""
 
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from ecc.evidence import learning, limits, style, tables
+from ecc import metrics, runs
+from ecc.evidence import learning, limits, overview, style, tables
 from ecc.logs import job
 
 
 def method_figures(
-    table: str, searches: Sequence[str], titles: Mapping[str, str], files: Mapping[str, str]
+    accuracies: str,
+    limited: str,
+    converged: Sequence[str],
+    searches: Sequence[str],
+    titles: Mapping[str, str],
+    files: Mapping[str, str],
 ) -> None:
-    """`searches` are the histories of AMC; `files` hold PNG and PDF of every figure, by name."""
-    if "limits_png" in files:
-        drawn = limits.limits(pd.read_csv(table), titles)
-        style.save(drawn, files["limits_png"], files["limits_pdf"])
-    if "learning_png" in files:
-        drawn = learning.learning(tables.searches(searches), titles)
-        style.save(drawn, files["learning_png"], files["learning_pdf"])
+    """`converged` are the history and the metrics of a run of ECC, `searches` the histories of AMC;
+    `files` hold PNG and PDF of every figure, by name.
+    """
+    frame = pd.read_csv(accuracies)
+    draw = {
+        "measured": lambda: overview.measured(frame, titles),
+        "finetuning": lambda: overview.finetuning(frame, titles),
+        "fronts": lambda: overview.fronts(frame, titles),
+        "convergence": lambda: convergence(*converged),
+        "limits": lambda: limits.limits(pd.read_csv(limited), titles),
+        "learning": lambda: learning.learning(tables.searches(searches), titles),
+    }
+    for name, make in draw.items():
+        if f"{name}_png" in files:
+            style.save(make(), files[f"{name}_png"], files[f"{name}_pdf"])
+
+
+def convergence(history: str, run: str) -> Figure:
+    told = metrics.from_file(runs.read_json(run))
+    full = {group["name"]: group["full_width"] for group in told["groups"]}
+    return overview.convergence(metrics.from_table(pd.read_csv(history)), full, told["budget_j"])
 
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         method_figures(
+            snakemake.input.accuracies,
             snakemake.input.limits,
+            snakemake.input.converged,
             snakemake.input.searches,
             snakemake.params.titles,
             dict(snakemake.output.items()),

@@ -4,7 +4,6 @@ NAMES = {
     "ecc": "ECC",
     "ecc_early": "ECC, early",
     "netadapt": "NetAdapt",
-    "netadapt_coarse": "NetAdapt, decay 0.85",
     "uniform": "uniform width",
     "amc": "AMC",
     "amc_published": "AMC, published settings",

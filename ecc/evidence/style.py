@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import seaborn as sns
@@ -47,7 +47,9 @@ def theme() -> AbstractContextManager[None]:
     return context
 
 
-def panels(titles: Sequence[str], share_y: bool = True) -> tuple[Figure, list[Axes]]:
+def panels(
+    titles: Sequence[str], share_y: bool | Literal["row"] = True
+) -> tuple[Figure, list[Axes]]:
     """One panel a title: alone at column width, else two abreast at page width."""
     columns = min(len(titles), 2)
     rows = -(-len(titles) // columns)

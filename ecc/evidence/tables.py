@@ -78,13 +78,13 @@ def accuracy_at_budget(metrics: Paths) -> pd.DataFrame:
         {**run, **_json(path.with_name("energy.json"), ["modelled_energy_j"])}
         for path, run in _runs_by_path(metrics).items()
     ]
-    return to_table(_tidy(pd.DataFrame(rows), [*ACCURACY, "metric"], RUN))
+    return to_table(tidy(pd.DataFrame(rows), [*ACCURACY, "metric"], RUN))
 
 
 def widths(metrics: Paths) -> pd.DataFrame:
     """One row a run and channel group; the groups of a run stay in forward order."""
     rows = [{**run, **_group(group)} for run in _runs(metrics) for group in run["groups"]]
-    return _tidy(pd.DataFrame(rows, columns=WIDTHS), WIDTHS, RUN)
+    return tidy(pd.DataFrame(rows, columns=WIDTHS), WIDTHS, RUN)
 
 
 def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
     frame = frame.join(ecc, on=where)
     # The accuracies are rounded already: no digits that a mean of them does not have.
     frame["minus_ecc"] = (frame["mean"] - frame["ecc"]).round(8)
-    return to_table(_tidy(frame, [*COMPARISON, "metric"], [*where, "method"]))
+    return to_table(tidy(frame, [*COMPARISON, "metric"], [*where, "method"]))
 
 
 def table_02(compared: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +153,7 @@ def closing(metrics: Paths) -> pd.DataFrame:
             rows.append({**run, **found, **ends, "channels_dropped": dropped})
     frame = pd.DataFrame(rows, columns=[*CLOSING, "metric"])
     keys = [column for column in RUN if column in CLOSING]
-    return to_table(_tidy(frame, [*CLOSING, "metric"], keys))
+    return to_table(tidy(frame, [*CLOSING, "metric"], keys))
 
 
 def limits(metrics: Paths) -> pd.DataFrame:
@@ -168,7 +168,7 @@ def limits(metrics: Paths) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=[*LIMITS, "metric"])
     keys = [*(column for column in RUN if column in LIMITS), "limited"]
-    return to_table(_tidy(frame, [*LIMITS, "metric"], keys))
+    return to_table(tidy(frame, [*LIMITS, "metric"], keys))
 
 
 def searches(metrics: Paths) -> pd.DataFrame:
@@ -210,7 +210,7 @@ def equal_terms(metrics: Paths) -> pd.DataFrame:
         "hardware": ("hardware", "first"),
     }
     frame = pd.DataFrame(rows).groupby(keys, as_index=False).agg(**how)
-    return _tidy(frame, EQUAL_TERMS, keys)
+    return tidy(frame, EQUAL_TERMS, keys)
 
 
 def energy_model_errors(errors: Paths) -> pd.DataFrame:
@@ -236,7 +236,7 @@ def energy_anchors(published: str | Path, dense: Paths) -> pd.DataFrame:
     frame = ours.reindex(columns=[*keys, "dense_energy_j"]).merge(values, on=keys)
     frame = frame.rename(columns={"dense_energy_j": "ours_j"})
     frame["relative_difference"] = frame["ours_j"] / frame["published_j"] - 1
-    return _tidy(frame, ANCHORS, keys)
+    return tidy(frame, ANCHORS, keys)
 
 
 def timings(metrics: Paths, stages: pd.DataFrame) -> pd.DataFrame:
@@ -257,7 +257,7 @@ def timings(metrics: Paths, stages: pd.DataFrame) -> pd.DataFrame:
     ]
     frame = pd.concat([pd.DataFrame(rows, columns=TIMINGS), stages], ignore_index=True)
     frame["what"] = frame["what"] + f" {NOT_REPRODUCIBLE}"
-    return _tidy(frame, TIMINGS, ["what"])
+    return tidy(frame, TIMINGS, ["what"])
 
 
 def in_words(hardware: Mapping[str, Any]) -> str:
@@ -357,10 +357,10 @@ def _gather(paths: Paths, columns: list[str], keys: list[str]) -> pd.DataFrame:
     twice = frame[frame.duplicated(keys)]
     if len(twice):
         raise UserError(f"{twice['path'].iloc[0]} repeats a row for the same {', '.join(keys)}")
-    return _tidy(frame, columns, keys)
+    return tidy(frame, columns, keys)
 
 
-def _tidy(frame: pd.DataFrame, columns: list[str], keys: list[str]) -> pd.DataFrame:
+def tidy(frame: pd.DataFrame, columns: list[str], keys: list[str]) -> pd.DataFrame:
     """The columns in order, rows sorted by the keys (stable), floats to 8 significant digits."""
     frame = frame.sort_values(keys, kind="stable", ignore_index=True)[columns]
     floats = frame.select_dtypes("float").columns

@@ -44,10 +44,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Candidate:
+    """`trained`: its network, optimizer and channels; None where it had no iterations."""
+
     group: int
-    model: nn.Module
-    optimizer: Adam
-    keep: list[Tensor]
+    trained: tuple[nn.Module, Adam, list[Tensor]] | None
     widths: NDArray[np.int64]
     accuracy: float
     energy_j: float
@@ -74,7 +74,11 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
                 for group, narrowed in _proposals(problem, widths, target)
             )
             best = max(candidates, key=partial(_score, settings, accuracy, energy_j))
-            model, optimizer, keep = best.model, best.optimizer, best.keep
+            if best.trained:
+                model, optimizer, keep = best.trained
+            else:
+                keep = channels.keep_largest(model, best.widths)
+                channels.mask(model, keep)
             widths, accuracy = best.widths, best.accuracy
             rows.append(
                 {
@@ -137,12 +141,18 @@ def _candidate(
     iterations: int,
     round_number: int,
 ) -> _Candidate:
-    # Copied together: Adam's moments are carried on, or its first steps would all be full ones.
-    candidate, moments = copy.deepcopy((model, optimizer))
-    keep = problem.channels.keep_largest(candidate, widths)
-    _train_masked(problem, candidate, moments, keep, iterations, round_number)
+    trained, energy_j = None, problem.joules(widths)
+    if iterations:
+        # Copied together: Adam's moments are carried on, or its first steps would all be full ones.
+        candidate, moments = copy.deepcopy((model, optimizer))
+        keep = problem.channels.keep_largest(candidate, widths)
+        _train_masked(problem, candidate, moments, keep, iterations, round_number)
+        trained = candidate, moments, keep
+    else:
+        candidate = copy.deepcopy(model)
+        problem.channels.mask(candidate, problem.channels.keep_largest(candidate, widths))
     accuracy = evaluate(candidate, problem.holdout, device=problem.training.device)
-    return _Candidate(group, candidate, moments, keep, widths, accuracy, problem.joules(widths))
+    return _Candidate(group, trained, widths, accuracy, energy_j)
 
 
 def _train_masked(

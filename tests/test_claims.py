@@ -1,0 +1,287 @@
+"""Claims: which are listed, how tables decide them, and what a run without data says."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from test_statistics import made
+
+from ecc.errors import UserError
+from ecc.evidence import claims
+from ecc.evidence.claims import FAILS, HOLDS, OPEN
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "resources/claims.yaml"
+PUBLISHED = pd.read_csv(ROOT / "resources/published/paper_values.csv")
+
+
+def verdict(rule, **frames):
+    claim = {"id": "one", "source": "ECC", "claim": "it is so", "holds": "it is", "rule": rule}
+    return claims.decide([claim], frames, PUBLISHED).iloc[0]
+
+
+def runs(ecc, other, method="netadapt"):
+    return made({"ecc": ecc, method: other})
+
+
+AHEAD = [[0.80, 0.82], [0.84, 0.86], [0.90, 0.91]]
+BEHIND = [[0.60, 0.63], [0.70, 0.71], [0.85, 0.87]]
+OVER = {"kind": "runs", "over": "netadapt", "plus": {"experiment": "mobilenet"}}
+
+
+def test_every_published_value_that_is_no_dense_one_belongs_to_a_claim():
+    covered = pd.Series(False, index=PUBLISHED.index)
+    for claim in claims.read(SOURCE):
+        query = {"source": "ECC", **claim.get("published", {"experiment": "none"})}
+        for method in {query.get("method"), query.pop("minus", None)} - {None} or {None}:
+            rows = query if method is None else {**query, "method": method}
+            found = PUBLISHED
+            for column, value in rows.items():
+                found = found[found[column] == value]
+            covered[found.index] = True
+    of_dense = PUBLISHED["method"] == "dense"
+    # Of the EAP poster each pruned network's energy stands for its row of the table.
+    of_row = (PUBLISHED["source"] == "EAP") & (PUBLISHED["quantity"] != "normalized_energy")
+    assert PUBLISHED[~covered & ~of_dense & ~of_row].empty
+
+
+def test_claims_have_names_of_their_own_and_known_methods():
+    listed = claims.read(SOURCE)
+    assert len({claim["id"] for claim in listed}) == len(listed) >= 50
+    methods = yaml.safe_load((ROOT / "config.yaml").read_text())["methods"]
+    for claim in listed:
+        for rule in claim["rule"] if isinstance(claim["rule"], list) else [claim["rule"]]:
+            for key in ("method", "over") if rule["kind"] == "runs" else ():
+                named = rule.get(key, "ecc")
+                assert set([named] if isinstance(named, str) else named) <= set(methods)
+
+
+def test_a_run_without_tables_decides_nothing_and_says_what_is_missing():
+    found = claims.decide(claims.read(SOURCE), {}, PUBLISHED)
+    assert (found["verdict"] == OPEN).all()
+    assert (found["reason"].str.len() > 0).all()
+    assert found["ours"].isna().all()
+    energy = found.set_index("claim_id").loc["eap_convolutions", "reason"]
+    assert energy == "this run has no eap_networks.csv; configs/eap.yaml has it"
+
+
+@pytest.mark.parametrize(
+    ("ecc", "other", "expected"),
+    [
+        (AHEAD, BEHIND, HOLDS),
+        (BEHIND, AHEAD, FAILS),
+        ([[0.7, 0.9], [0.8, 0.6], [0.8, 0.9]], [[0.9, 0.7], [0.6, 0.8], [0.9, 0.8]], OPEN),
+    ],
+)
+def test_a_lead_is_decided_by_its_interval(ecc, other, expected):
+    found = verdict(OVER, accuracy_at_budget=runs(ecc, other))
+    assert found["verdict"] == expected
+    assert found["ours"] == pytest.approx(np.mean(ecc) - np.mean(other), abs=1e-8)
+    assert found["low"] <= found["ours"] <= found["high"]
+
+
+def test_everywhere_means_at_every_budget():
+    rule = {**OVER, "everywhere": True}
+    assert verdict(rule, accuracy_at_budget=runs(AHEAD, BEHIND))["verdict"] == HOLDS
+    contrary = [*BEHIND[:2], [0.93, 0.94]]
+    found = verdict(rule, accuracy_at_budget=runs(AHEAD, contrary))
+    assert found["verdict"] == FAILS
+    assert found["reason"] == "above at 2 of 3 budgets, 2 seeds, below at others not by chance"
+    uncertain = [*BEHIND[:2], [0.85, 0.98]]
+    assert verdict(rule, accuracy_at_budget=runs(AHEAD, uncertain))["verdict"] == OPEN
+
+
+def test_one_seed_leaves_it_open():
+    found = verdict(OVER, accuracy_at_budget=runs([[0.9]] * 3, [[0.5]] * 3))
+    assert found["verdict"] == OPEN
+    assert "one seed has no interval" in found["reason"]
+
+
+def test_a_lead_that_grows_is_the_tightest_less_the_widest():
+    rule = {
+        **OVER,
+        "plus": {"experiment": "mobilenet", "budget": "tightest"},
+        "minus": {"experiment": "mobilenet", "budget": "widest"},
+    }
+    found = verdict(rule, accuracy_at_budget=runs(AHEAD, BEHIND))
+    assert found["ours"] == pytest.approx(0.195 - 0.045)
+    assert found["verdict"] == HOLDS
+
+
+def test_a_saving_is_looked_up_at_the_widest_budget_that_has_it():
+    rule = {"kind": "runs", "stage": "loss", "at_most": 0.06}
+    frame = runs(AHEAD, BEHIND)
+    plus = {"experiment": "mobilenet", "saving": 0.1}
+    found = verdict({**rule, "plus": plus}, accuracy_at_budget=frame)
+    assert found["ours"] == pytest.approx(0.95 - 0.905)
+    assert found["verdict"] == HOLDS
+    found = verdict({**rule, "plus": {**plus, "saving": 0.3}}, accuracy_at_budget=frame)
+    assert found["ours"] == pytest.approx(0.95 - 0.85)
+    assert found["verdict"] == FAILS
+    found = verdict({**rule, "plus": {**plus, "saving": 0.6}}, accuracy_at_budget=frame)
+    assert found["verdict"] == OPEN
+    assert found["reason"] == "no budget saves 60%"
+
+
+def test_gain_is_after_less_before_and_nearest_is_nearest():
+    rule = {"kind": "runs", "stage": "gain", "plus": {"experiment": "mobilenet", "nearest": 0.62}}
+    found = verdict(rule, accuracy_at_budget=runs(AHEAD, BEHIND))
+    assert found["ours"] == pytest.approx(0.85 / 2)
+
+
+def test_the_first_entry_that_ran_stands_for_a_method():
+    frame = runs(AHEAD, BEHIND, "netadapt_table")
+    assert verdict(OVER, accuracy_at_budget=frame)["reason"] == "this run has no NetAdapt there"
+    rule = {**OVER, "over": ["netadapt", "netadapt_table"]}
+    assert verdict(rule, accuracy_at_budget=frame)["verdict"] == HOLDS
+
+
+def test_runs_with_limits_are_left_out():
+    frame = runs(AHEAD, BEHIND)
+    limited = runs(BEHIND, AHEAD).assign(limits="parameters-dense-0.5")
+    found = verdict(OVER, accuracy_at_budget=pd.concat([frame, limited]))
+    assert found["verdict"] == HOLDS
+
+
+def errors(chain, *layers):
+    named = {"bilinear_chain": chain} | {f"mlp{i + 1}": value for i, value in enumerate(layers)}
+    where = {"platform": "jetson_tx2", "network": "mobilenet", "fit": "adam"}
+    return pd.DataFrame(
+        [{**where, "model": model, "relative_test_error": value} for model, value in named.items()]
+    )
+
+
+def test_perceptrons_are_judged_by_the_ratio_of_errors():
+    rule = {"kind": "perceptron", "network": "mobilenet", "platform": "jetson_tx2"}
+    worse = {**rule, "of": "mean", "at_least": 1.1}
+    assert verdict(worse, energy_model_errors=errors(0.02, 0.03, 0.03))["verdict"] == HOLDS
+    found = verdict(worse, energy_model_errors=errors(0.03, 0.02, 0.02, 0.02))
+    assert found["verdict"] == FAILS
+    assert found["ours"] == pytest.approx(2 / 3)
+    assert verdict(worse, energy_model_errors=errors(0.03))["verdict"] == OPEN
+
+
+def test_convergence_compares_a_part_of_the_iterations_with_the_last():
+    rule = {"kind": "convergence", "network": "mobilenet", "model": "bilinear_chain"}
+    history = pd.DataFrame(
+        {
+            "platform": "jetson_tx2",
+            "network": "mobilenet",
+            "model": "bilinear_chain",
+            "iteration": [1, 100, 200, 1000],
+            "relative_test_error": [0.5, 0.1, 0.032, 0.03],
+        }
+    )
+    soon = {**rule, "part": 0.2, "at_most": 0.005}
+    assert verdict(soon, energy_model_history=history)["verdict"] == HOLDS
+    assert verdict({**soon, "part": 0.1}, energy_model_history=history)["verdict"] == FAILS
+
+
+def test_a_value_is_that_of_the_rows_asked_for():
+    table = pd.DataFrame({"network": ["alexnet", "googlenet"], "energy_over_first": [1.0, 2.1]})
+    rule = {
+        "kind": "value",
+        "table": "eap_networks",
+        "column": "energy_over_first",
+        "of": "mean",
+        "where": {"network": "googlenet"},
+        "at_least": 1.6,
+        "at_most": 2.2,
+    }
+    assert verdict(rule, eap_networks=table)["verdict"] == HOLDS
+    assert verdict({**rule, "at_most": 2.0}, eap_networks=table)["verdict"] == FAILS
+    absent = {**rule, "where": {"network": "vgg16"}}
+    assert verdict(absent, eap_networks=table)["verdict"] == OPEN
+
+
+def kept(*fractions):
+    return pd.DataFrame(
+        {
+            "experiment": "alexnet",
+            "platform": "jetson_tx2",
+            "method": "ecc",
+            "seed": 0,
+            "budget_fraction": 0.5,
+            "limits": "none",
+            "group": [f"layer.{i}" for i in range(len(fractions))],
+            "width": [round(100 * fraction) for fraction in fractions],
+            "full_width": 100,
+        }
+    )
+
+
+def test_widths_tell_the_most_pruned_layer_and_spikes():
+    of = {"experiment": "alexnet", "method": "ecc"}
+    widths = kept(0.9, 0.5, 0.8, 0.2, 0.21)
+    most = {"kind": "most_pruned", **of, "above": 0.5}
+    assert verdict({**most, "group": "layer.3"}, widths=widths)["verdict"] == HOLDS
+    assert verdict({**most, "group": "layer.4"}, widths=widths)["verdict"] == FAILS
+    # Of three inner layers .5 and .8 turn by 0.05 or more; .2 rises by 0.01 only.
+    rule = {"kind": "spikes", **of, "height": 0.05, "at_least": 0.3333}
+    assert verdict(rule, widths=widths)["ours"] == pytest.approx(2 / 3, abs=1e-6)
+    assert verdict(rule, widths=kept(0.9, 0.8, 0.7, 0.6, 0.5))["verdict"] == FAILS
+
+
+def test_all_measured_inside_and_all_limits_kept():
+    rule = {"kind": "within_budget", "method": "ecc", "platforms": 1}
+    frame = runs(AHEAD, BEHIND).assign(within_budget=True)
+    assert verdict(rule, accuracy_at_budget=frame)["verdict"] == HOLDS
+    assert verdict({**rule, "platforms": 2}, accuracy_at_budget=frame)["verdict"] == OPEN
+    frame.loc[0, "within_budget"] = False
+    found = verdict(rule, accuracy_at_budget=frame)
+    assert found["verdict"] == FAILS
+    assert found["reason"].startswith("5 of 6 networks")
+    table = pd.DataFrame({"method": "ecc", "modelled": [0.9, 1.1], "limit": 1.0})
+    assert verdict({"kind": "within_limits", "method": "ecc"}, limits=table)["verdict"] == FAILS
+
+
+def test_pruning_is_judged_by_the_last_accepted_round():
+    rounds = pd.DataFrame(
+        {
+            "arm": ["eap"] * 3 + ["magnitude"] * 2,
+            "round": [0, 1, 2, 0, 1],
+            "accepted": [True, True, False, True, True],
+            "energy_j_fraction": [1.0, 0.8, 0.7, 1.0, 0.9],
+        }
+    )
+    rule = {"kind": "pruned", "arm": "eap", "over": "magnitude", "column": "energy_j_fraction"}
+    found = verdict(rule, eap_pruning=rounds)
+    assert found["verdict"] == HOLDS
+    assert found["ours"] == 0.8
+    swapped = {**rule, "arm": "magnitude", "over": "eap"}
+    assert verdict(swapped, eap_pruning=rounds)["verdict"] == FAILS
+
+
+def test_of_several_rules_all_have_to_hold():
+    good = {**OVER}
+    bad = {**OVER, "method": "netadapt", "over": "ecc"}
+    open_ = {"kind": "untestable", "reason": "it takes ImageNet"}
+    frame = runs(AHEAD, BEHIND)
+    assert verdict([good, good], accuracy_at_budget=frame)["verdict"] == HOLDS
+    assert verdict([good, bad], accuracy_at_budget=frame)["verdict"] == FAILS
+    found = verdict([good, open_], accuracy_at_budget=frame)
+    assert found["verdict"] == OPEN
+    assert found["reason"] == "it takes ImageNet"
+
+
+def test_what_the_paper_states_is_looked_up():
+    assert claims.stated({"experiment": "figure7"}, PUBLISHED) == 0.175
+    ahead = claims.stated({"experiment": "table2", "method": "ecc", "minus": "amc"}, PUBLISHED)
+    by_hand = np.mean([0.0373, 0.0456, 0.0258, 0.0171, 0.0389, 0.0423, 0.0332, 0.0207])
+    assert ahead == pytest.approx(by_hand, abs=1e-9)
+    with pytest.raises(UserError, match="has no row"):
+        claims.stated({"experiment": "figure99"}, PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"rule": {"kind": "guess"}}, "rule 'guess' is unknown"), ({"sauce": 1}, "sauce is missing")],
+)
+def test_a_wrong_claim_is_refused(tmp_path, change, message):
+    claim = {"id": "a", "source": "b", "claim": "c", "holds": "d", "rule": {"kind": "untestable"}}
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump([claim | change]))
+    with pytest.raises(UserError, match=message):
+        claims.read(path)

@@ -1,0 +1,122 @@
+"""The page of verdicts: what it says, that it is one file, and that a browser shows it."""
+
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+from test_claims import AHEAD, BEHIND, PUBLISHED, SOURCE, runs
+
+from ecc.evidence import claims, page, style
+
+EXPERIMENT = {
+    "name": "mobilenet",
+    "network": "mobilenet_embedded",
+    "dataset": "fractals",
+    "platforms": ["jetson_tx2"],
+    "methods": ["ecc", "uniform"],
+    "seeds": [0, 1],
+    "budgets": [{"reducible": 0.5}],
+    "dense": {"iterations": 1500},
+    "compression": {"iterations": 250},
+    "finetuning": [{"iterations": 100}],
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    drawn = []
+    with style.theme():
+        for name in ("figure_04", "staircase"):
+            figure, axes = style.panels([name])
+            axes[0].plot([0, 1], [0, 1])
+            drawn.append(folder / f"{name}.png")
+            style.save(figure, drawn[-1])
+    listed = claims.read(SOURCE)
+    frame = runs(AHEAD, BEHIND).assign(within_budget=True)
+    decided = claims.decide(listed, {"accuracy_at_budget": frame}, PUBLISHED)
+    decided["holds"] = [claim["holds"] for claim in listed]
+    table = pd.DataFrame({"method": ["<ecc>", "uniform"], "mean": [0.91234567, float("nan")]})
+    titles = {"jetson_tx2": "emulated Jetson TX2"}
+    shown = page.render(decided, {"comparison": table}, drawn, [EXPERIMENT], titles, "cores: 2")
+    (folder / "index.html").write_text(shown)
+    return folder / "index.html"
+
+
+def test_it_says_first_what_was_run_on_what_and_how_many_claims_hold(html):
+    text = html.read_text()
+    head = text[text.index("<h1>") : text.index('<h2 id="claims">')]
+    held = int(re.search(r"(\d+) of \d+ claims of the papers hold", head)[1])
+    assert held == text.count('<td class="verdict holds">') >= 1
+    for said in (
+        "The devices are emulated",
+        "emulated Jetson TX2",
+        "1500, 250, 100",
+        "budgets: 1, seeds: 2",
+    ):
+        assert said in head
+
+
+def test_every_claim_is_there_with_a_verdict_and_what_would_count(html):
+    text = html.read_text()
+    listed = claims.read(SOURCE)
+    assert all(f'<tr id="{claim["id"]}">' in text for claim in listed)
+    assert text.count('<td class="verdict') == len(listed)
+
+
+def test_it_is_one_file_that_asks_for_nothing(html):
+    text = html.read_text()
+    assert text.count("src=") == text.count('src="data:image/png;base64,') == 2
+    assert "http" not in text.replace("data:", "")
+    assert 'alt="Figure 4"' in text
+    assert 'alt="Staircase"' in text
+
+
+def test_text_is_escaped_and_what_is_missing_is_empty(html):
+    text = html.read_text()
+    assert "&lt;ecc&gt;" in text
+    assert "<ecc>" not in text
+    assert ">0.9123</td>" in text
+    assert ">nan<" not in text.lower()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_it_without_scrolling_sideways(html, width, tmp_path):
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    # The page that is tested says what it found in its title.
+    probe = """<script>addEventListener("load", () => {
+      const failed = [];
+      const root = document.documentElement;
+      if (root.scrollWidth > innerWidth) failed.push("wide " + root.scrollWidth);
+      for (const image of document.images)
+        if (!image.complete || !image.naturalWidth) failed.push("image " + image.alt);
+      for (const table of document.querySelectorAll("table.sortable")) {
+        const before = [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
+        const button = table.tHead.querySelector("button");
+        button.click(); button.click();
+        const after = [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
+        const sorted = [...before].sort((a, b) => b.localeCompare(a));
+        if (after.join() !== sorted.join()) failed.push("sort");
+      }
+      document.title = failed.length ? "FAILED " + failed.join("; ") : "PASSED";
+    });
+    addEventListener("error", event => { document.title = "FAILED " + event.message; });
+    </script></body>"""
+    probed = tmp_path / "probed.html"
+    probed.write_text(html.read_text().replace("</body>", probe))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command = [browser, *flags, f"--window-size={width},900", f"--user-data-dir={tmp_path}/user"]
+    shown = subprocess.run(
+        [*command, "--virtual-time-budget=3000", "--dump-dom", f"file://{probed}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
+    title = re.search(r"<title>(.*?)</title>", shown)
+    assert title, shown[:2000]
+    assert title[1] == "PASSED"

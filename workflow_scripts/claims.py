@@ -1,0 +1,54 @@
+"""Decides the papers' claims by the tables of the run; statistics; and the page that shows them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ecc import runs
+from ecc.evidence import claims as evidence, page, statistics
+from ecc.evidence.tables import in_words
+from ecc.logs import job
+
+SHOWN = ("table_02", "comparison", "ranking", "differences", "energy_model_errors", "limits")
+
+
+def claims(
+    source: str,
+    tables: Sequence[str],
+    published: str,
+    figures: Sequence[str],
+    experiments: Sequence[Mapping[str, Any]],
+    titles: Mapping[str, str],
+    files: Mapping[str, str],
+) -> None:
+    frames = {Path(table).stem: pd.read_csv(table) for table in tables}
+    accuracies = frames["accuracy_at_budget"]
+    frames["ranking"] = statistics.ranking(accuracies)
+    frames["differences"] = statistics.differences(accuracies)
+    stated = evidence.read(source)
+    decided = evidence.decide(stated, frames, pd.read_csv(published))
+    for name in ("ranking", "differences"):
+        runs.write_csv(files[name], frames[name])
+    runs.write_csv(files["claims"], decided)
+    counts_as = {claim["id"]: claim["holds"] for claim in stated}
+    shown = decided.assign(holds=decided["claim_id"].map(counts_as))
+    used = [f"{name} {version}" for name, version in runs.versions().items()]
+    provenance = f"{in_words(runs.hardware())}; {', '.join(used)}."
+    below = {name: frames[name] for name in SHOWN if len(frames.get(name, ()))}
+    html = page.render(shown, below, figures, experiments, titles, provenance)
+    runs.write_text(files["page"], html)
+
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        claims(
+            snakemake.input.claims,
+            snakemake.input.tables,
+            snakemake.input.published,
+            snakemake.input.figures,
+            snakemake.params.experiments,
+            snakemake.params.titles,
+            dict(snakemake.output.items()),
+        )
