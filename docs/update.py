@@ -100,6 +100,35 @@ def verified(tables: Path) -> str:
     )
 
 
+def verdicts(tables: Path) -> str:
+    """How many of the papers' claims hold."""
+    found = pd.read_csv(tables / "claims.csv")["verdict"]
+    counts = ", ".join(f"{(found == verdict).sum()} {told}" for verdict, told in VERDICTS.items())
+    return _wrapped(
+        f"Of {len(found)} claims of the papers, {counts}: [docs/claims.md](docs/claims.md) "
+        "has each, with the reason."
+    )
+
+
+def claims(tables: Path) -> str:
+    """Every claim: what the paper states, what the run found, the verdict and the reason."""
+    found = pd.read_csv(tables / "claims.csv")
+
+    def number(value: float) -> str:
+        return "" if pd.isna(value) else f"{value:.4g}"
+
+    rows = [
+        [
+            *(row["source"], row["claim"], number(row["paper"])),
+            number(row["ours"])
+            + (f" ({row['low']:.3g} to {row['high']:.3g})" if row["low"] < row["high"] else ""),
+            *(row["verdict"], "" if pd.isna(row["reason"]) else row["reason"]),
+        ]
+        for _, row in found.iterrows()
+    ]
+    return _table(["Source", "Claim", "Paper", "Here (95 %)", "Verdict", "Why"], rows)
+
+
 def methods(tables: Path) -> str:
     """Accuracy after fine-tuning of every method at every budget, mean and deviation over seeds."""
     found = pd.read_csv(tables / "comparison.csv")
@@ -137,6 +166,11 @@ def terms(tables: Path) -> str:
     return _table(["A run of", *TERMS.values()], rows, f"Seconds are those of {hardware}.")
 
 
+VERDICTS = {
+    "holds": "hold in the default run",
+    "does not hold": "do not hold",
+    "not testable at this scale": "are not testable at its scale",
+}
 TERMS = {
     "iterations": "iterations",
     "images_seen": "training images",
@@ -151,9 +185,11 @@ README: dict[str, Block] = {
     "accuracy": accuracy,
     "energy_models": energy_models,
     "verified": verified,
+    "verdicts": verdicts,
 }
 PAGES: Sequence[tuple[str, str, dict[str, Block]]] = (  # page, folder of the run, blocks
     ("README.md", "", README),
+    ("docs/claims.md", "", {"claims": claims}),
     ("docs/methods/README.md", "methods", {"methods": methods, "terms": terms}),
     ("docs/methods/README.md", "iterations", {"iterations": iterations}),
 )

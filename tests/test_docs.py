@@ -231,6 +231,10 @@ def tables(tmp_path):
     errors.to_csv(tmp_path / "energy_model_errors.csv", index=False)
     anchors = pd.DataFrame({"relative_difference": [0.001, -0.004]})
     anchors.to_csv(tmp_path / "energy_anchors.csv", index=False)
+    lead = {"source": "ECC, Figure 4", "claim": "ECC leads.", "paper": 0.026, "ours": 0.2}
+    untested = {"source": "EAP", "claim": "It takes less.", "verdict": "not testable at this scale"}
+    decided = [lead | {"low": 0.1, "high": 0.3, "verdict": "holds", "reason": "3 seeds"}, untested]
+    pd.DataFrame(decided).to_csv(tmp_path / "claims.csv", index=False)
     return tmp_path
 
 
@@ -242,6 +246,11 @@ def test_update_fills_the_readme_from_tables(tables):
     told = " ".join(text.split())
     assert "3 of 4 slim networks are within their budget; the worst exceeds it by 2.0 %" in told
     assert "within 0.4 % of the 2 published" in told
+    assert "Of 2 claims of the papers, 1 hold in the default run, 0 do not hold, 1 are not" in told
+    assert update.claims(tables).splitlines()[2:] == [
+        "| ECC, Figure 4 | ECC leads. | 0.026 | 0.2 (0.1 to 0.3) | holds | 3 seeds |",
+        "| EAP | It takes less. |  |  | not testable at this scale |  |",
+    ]
     assert update.filled(text, tables, update.README) == text
     with pytest.raises(ValueError, match="accuracy"):
         update.filled("no blocks", tables, update.README)
@@ -271,7 +280,8 @@ def test_update_fills_the_page_of_the_methods_from_tables(tables):
     assert "a processor" in lines[-1]
     assert update.iterations(tables).startswith("As in `configs/methods.yaml`:\n\n| Method |")
     page = (ROOT / "docs/methods/README.md").read_text()
-    for _, folder, blocks in update.PAGES[1:]:
-        assert folder in ("methods", "iterations")
+    own = [blocks for path, _, blocks in update.PAGES if path == "docs/methods/README.md"]
+    for blocks in own:
         page = update.filled(page, tables, blocks)
+    assert len(own) == 2
     assert "| ECC | **0.910** ± 0.014 |" in page

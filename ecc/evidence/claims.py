@@ -24,6 +24,12 @@ from ecc.metrics import from_table
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not testable at this scale"
 CLAIMS = ["claim_id", "source", "claim", "paper", "ours", "low", "high", "verdict", "reason"]
 Tables = Mapping[str, pd.DataFrame]
+STAGES = {
+    "before": "score before fine-tuning",
+    "after": "score",
+    "gain": "gain by fine-tuning",
+    "loss": "loss from dense",
+}
 
 
 @dataclass(frozen=True)
@@ -175,16 +181,23 @@ def _runs(
         at_least = 0.0 if at_most == np.inf else -np.inf
     above = sum(cell.mean() > at_least for cell in ours)
     seeds = min(map(len, ours))
-    of = f"over {len(ours)} budgets" if len(ours) > 1 else "at one budget"
-    reason = f"{of}, {seeds} seeds"
+    at = f"over {len(ours)} budgets" if len(ours) > 1 else "at one budget"
     if everywhere:
-        reason = f"above at {above} of {len(ours)} budgets, {seeds} seeds"
+        at = f"above at {above} of {len(ours)} budgets"
+    reason = f"{_told(STAGES[stage], over)} {at}, {seeds} seeds"
     found = _judge(number, reason, at_least, at_most)
     if everywhere and found.verdict == HOLDS and above < len(ours):
         contrary = any(interval([cell]).high < at_least for cell in ours)
         how = "not by chance" if contrary else "by chance, as far as the seeds tell"
         return Found(FAILS if contrary else OPEN, number, f"{reason}, below at others {how}")
     return found
+
+
+def _told(what: str, over: str | list[str] | None) -> str:
+    if over is None:
+        return what
+    other = names.name(over if isinstance(over, str) else over[0])
+    return f"{what}, less that of {other},"
 
 
 def _cells(
@@ -252,7 +265,7 @@ def _value(
     found = _where(_table(tables, table), where)[column].dropna()
     if found.empty:
         raise NoDataError(f"{table}.csv has no {' '.join(map(str, where.values()))}")
-    many = f"{of} of {len(found)}" if len(found) > 1 else "one value"
+    many = f"{column.replace('_', ' ')}, {of} of {len(found)}"
     return _judge(_exactly(float(found.agg(of))), many, at_least, at_most)
 
 
@@ -265,7 +278,7 @@ def _perceptron(tables: Tables, network: str, platform: str, of: str, at_least: 
     if not layers or "bilinear_chain" not in by_model:
         raise NoDataError(f"no perceptrons were fitted to {names.name(network)} there")
     ratio = float(by_model[layers].agg(of) / by_model["bilinear_chain"])
-    return _judge(_exactly(ratio), f"{of} over {len(layers)} perceptrons, ratio", at_least)
+    return _judge(_exactly(ratio), f"ratio of errors, {of} of {len(layers)}", at_least)
 
 
 def _convergence(tables: Tables, network: str, model: str, part: float, at_most: float) -> Found:
@@ -278,7 +291,11 @@ def _convergence(tables: Tables, network: str, model: str, part: float, at_most:
         apart.append(early.iloc[-1] - errors.iloc[-1])
     if not apart:
         raise NoDataError(f"{model} was not fitted to {names.name(network)}")
-    return _judge(_exactly(float(max(apart))), f"{len(apart)} platforms", at_most=at_most)
+    return _judge(
+        _exactly(float(max(apart))),
+        f"error above the last, the larger of {len(apart)} platforms",
+        at_most=at_most,
+    )
 
 
 def _within_budget(tables: Tables, method: str, platforms: int) -> Found:
@@ -314,7 +331,9 @@ def _most_pruned(tables: Tables, experiment: str, method: str, group: str, above
     """In which share of the runs `group` keeps the smallest fraction of its channels."""
     runs = _kept(tables, experiment, method)
     first = [run.loc[run["kept"] == run["kept"].min(), "group"].eq(group).any() for run in runs]
-    return _judge(_exactly(float(np.mean(first))), f"{sum(first)} of {len(runs)} runs", above)
+    return _judge(
+        _exactly(float(np.mean(first))), f"share of runs, {sum(first)} of {len(runs)}", above
+    )
 
 
 def _spikes(tables: Tables, experiment: str, method: str, height: float, at_least: float) -> Found:
@@ -326,7 +345,9 @@ def _spikes(tables: Tables, experiment: str, method: str, height: float, at_leas
             steps[:-1] * steps[1:] < 0
         )
         shares.append(float(turns.mean()))
-    return _judge(_exactly(float(np.mean(shares))), f"mean over {len(shares)} runs", at_least)
+    return _judge(
+        _exactly(float(np.mean(shares))), f"share of layers, mean of {len(shares)} runs", at_least
+    )
 
 
 def _pruned(
@@ -340,7 +361,7 @@ def _pruned(
         if accepted.empty:
             raise NoDataError(f"no round of {names.name(name)} was accepted")
         left[name] = float(accepted.sort_values("round")[column].iloc[-1])
-    reason = "one seed"
+    reason = f"{column.replace('_', ' ')}, one seed"
     if over is not None:
         at_most = left[over]
         reason += f", {names.name(over)} {at_most:.3f}"
