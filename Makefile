@@ -1,5 +1,7 @@
 # make figures   the embedded default: everything, then where the figures are
 # make report    the same, as one HTML file
+# make reproduce the same again from nothing, compared number by number with results/ and with
+#                resources/reference_results/
 # make test      lint and all tests, the smoke configuration of the workflow among them
 #
 # The first call makes .venv with pinned packages; later ones use it. Another Python:
@@ -10,7 +12,7 @@ CORES ?= all
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: figures report test clean
+.PHONY: figures report reproduce test clean
 .DELETE_ON_ERROR:
 
 figures: .venv/ready
@@ -21,6 +23,15 @@ figures: .venv/ready
 report: figures
 	$(SNAKEMAKE) --report results/report.html
 	@echo "Report: results/report.html"
+
+# The results that are here have to be the same to the last digit; those of another machine may differ.
+reproduce: .venv/ready
+	rm -rf results/reproduced
+	$(SNAKEMAKE) --config results=results/reproduced
+	@status=0; compare="$(BIN)/python -m ecc.evidence.reproduction"; \
+	[ ! -d results/tables ] || $$compare results/reproduced results || status=1; \
+	$$compare resources/reference_results results/reproduced/tables --accuracy 0.03 --relative 0.01 \
+	|| status=1; exit $$status
 
 test: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,121 @@
+"""Compares the files of two runs of the same settings, number by number.
+
+    python -m ecc.evidence.reproduction REFERENCE FOUND [--accuracy 0.03] [--relative 0.01]
+
+Every table (CSV) and every JSON file of REFERENCE has to be in FOUND with the same content, within
+tolerance; what moved is listed, and the exit code is then 1. Without tolerances, which one machine
+needs none of, numbers have to be the same. What no second run repeats (seconds, memory, hardware,
+versions, the commit) is left out.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+MOVED = ["file", "where", "reference", "found"]
+# Wall clock; what the run of a sensor was like.
+NOT_REPEATED_FILES = {"timings.csv", "equal_terms.csv", "repeatability.csv", "provenance.json"}
+NOT_REPEATED_FOLDERS = {"logs", "benchmarks", "campaign"}
+NOT_REPEATED = {"seconds", "timings", "peak_memory_mb", "hardware", "versions", "commit"}
+SCORES = ("accuracy", "mean", "std", "min", "max", "minus_ecc", "area", "low", "high", "ours")
+
+
+def compare(
+    reference: str | Path, found: str | Path, accuracy: float = 0.0, relative: float = 0.0
+) -> pd.DataFrame:
+    """What moved: one row a number, text or file that differs, with its file and place.
+
+    `accuracy` is the absolute tolerance of columns that hold scores, `relative` that of all other
+    numbers; both 0: exactly the same.
+    """
+    reference, found = Path(reference), Path(found)
+    rows: list[tuple[str, ...]] = []
+    for path in _files(reference):
+        name = path.relative_to(reference).as_posix()
+        other = found / name
+        if not other.is_file():
+            rows.append((name, "", "is there", "is missing"))
+            continue
+        before, after = dict(_numbers(path)), dict(_numbers(other))
+        for where in dict.fromkeys([*before, *after]):
+            pair = before.get(where), after.get(where)
+            if not _same(where, *pair, accuracy, relative):
+                rows.append((name, where, *map(str, pair)))
+    return pd.DataFrame(rows, columns=MOVED)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in (".csv", ".json")
+        and path.name not in NOT_REPEATED_FILES
+        and not NOT_REPEATED_FOLDERS & set(path.relative_to(folder).parts)
+    )
+
+
+def _numbers(path: Path) -> Iterator[tuple[str, Any]]:
+    """Every value of a file by its place, such as `row 3, accuracy` or `groups.0.width`."""
+    if path.suffix == ".json":
+        yield from _leaves("", json.loads(path.read_text()))
+        return
+    try:
+        frame = pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return
+    yield "rows", len(frame)
+    for column in frame.columns.difference(list(NOT_REPEATED), sort=False):
+        for row, value in enumerate(frame[column].tolist()):
+            yield f"row {row + 1}, {column}", value
+
+
+def _leaves(where: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in NOT_REPEATED:
+                yield from _leaves(f"{where}.{key}" if where else key, inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _leaves(f"{where}.{index}", inner)
+    else:
+        yield where, value
+
+
+def _same(where: str, before: Any, after: Any, accuracy: float, relative: float) -> bool:
+    if before == after or (before != before and after != after):  # both NaN
+        return True
+    numbers = all(isinstance(value, int | float) for value in (before, after))
+    if not numbers:
+        return False
+    column = where.rpartition(", ")[2].rpartition(".")[2]
+    if any(column == score or column.startswith(("accuracy", "area")) for score in SCORES):
+        return bool(abs(before - after) <= accuracy)
+    return bool(abs(before - after) <= relative * abs(before))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("reference", type=Path)
+    parser.add_argument("found", type=Path)
+    parser.add_argument("--accuracy", type=float, default=0.0, help="absolute, of scores")
+    parser.add_argument("--relative", type=float, default=0.0, help="of all other numbers")
+    given = parser.parse_args(arguments)
+    for folder in (given.reference, given.found):
+        if not folder.is_dir():
+            print(f"{folder} is not there: run the workflow first", file=sys.stderr)
+            return 2
+    moved = compare(given.reference, given.found, given.accuracy, given.relative)
+    for row in moved.itertuples(index=False):
+        print(f"{row.file}: {row.where}: {row.reference} -> {row.found}")
+    count = len(_files(given.reference))
+    print(f"{count} files of {given.reference} compared with {given.found}: {len(moved)} moved")
+    return 1 if len(moved) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Comparing two runs: any number that was edited is found, and what no run repeats is not."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from ecc.evidence.reproduction import compare, main
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "reference"
+    (folder / "tables").mkdir(parents=True)
+    (folder / "finetuned").mkdir()
+    (folder / "logs").mkdir()
+    table = {"method": ["ecc", "uniform"], "accuracy": [0.9, 0.7], "energy_j": [1.0, 2.0]}
+    pd.DataFrame(table).to_csv(folder / "tables/accuracy_at_budget.csv", index=False)
+    pd.DataFrame({"seconds": [1.0]}).to_csv(folder / "tables/timings.csv", index=False)
+    (folder / "logs/run.json").write_text("{}")
+    metrics = {"accuracy": 0.9, "groups": [{"width": 3}], "seconds": 1.0, "hardware": {"cores": 2}}
+    (folder / "finetuned/metrics.json").write_text(json.dumps(metrics))
+    shutil.copytree(folder, tmp_path / "found")
+    return folder, tmp_path / "found"
+
+
+def edit(path, before, after):
+    text = path.read_text()
+    assert text.count(before) == 1
+    path.write_text(text.replace(before, after))
+
+
+def test_a_copy_has_not_moved(run, capsys):
+    assert compare(*run).empty
+    assert main([str(folder) for folder in run]) == 0
+    assert "2 files" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "where"),
+    [
+        ("tables/accuracy_at_budget.csv", "0.7", "0.70000001", "row 2, accuracy"),
+        ("tables/accuracy_at_budget.csv", "uniform", "amc", "row 2, method"),
+        ("finetuned/metrics.json", '"width": 3', '"width": 4', "groups.0.width"),
+    ],
+)
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_edited_value_is_found_on_either_side(run, file, before, after, where, side, capsys):
+    edit(run[side] / file, before, after)
+    moved = compare(*run)
+    assert list(moved["where"]) == [where]
+    assert main([str(folder) for folder in run]) == 1
+    assert f"{file}: {where}:" in capsys.readouterr().out
+
+
+def test_what_no_second_run_repeats_is_left_out(run):
+    edit(run[1] / "tables/timings.csv", "1.0", "9.0")
+    edit(run[1] / "finetuned/metrics.json", '"seconds": 1.0', '"seconds": 7.0')
+    edit(run[1] / "finetuned/metrics.json", '"cores": 2', '"cores": 64')
+    assert compare(*run).empty
+
+
+def test_files_and_rows_that_are_missing_are_found(run):
+    (run[1] / "finetuned/metrics.json").unlink()
+    edit(run[1] / "tables/accuracy_at_budget.csv", "uniform,0.7,2.0\n", "")
+    moved = compare(*run)
+    assert "is missing" in list(moved["found"])
+    assert "rows" in list(moved["where"])
+
+
+def test_tolerances_are_of_scores_and_of_other_numbers(run):
+    edit(run[1] / "tables/accuracy_at_budget.csv", "0.7", "0.72")
+    edit(run[1] / "tables/accuracy_at_budget.csv", "2.0", "2.01")
+    assert len(compare(*run)) == 2
+    assert list(compare(*run, accuracy=0.03)["where"]) == ["row 2, energy_j"]
+    assert compare(*run, accuracy=0.03, relative=0.01).empty
+    assert len(compare(*run, accuracy=0.01, relative=0.001)) == 2
+
+
+def test_a_folder_that_is_not_there_is_said(run, tmp_path, capsys):
+    assert main([str(run[0]), str(tmp_path / "none")]) == 2
+    assert "run the workflow first" in capsys.readouterr().err
