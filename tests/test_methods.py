@@ -1,5 +1,6 @@
 """Methods: the proximal operator against brute force, budgets that hold, iterations that add up."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,12 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from ecc.energy import BilinearGraph, draw_widths, fit
 from ecc.energy.lookup import tabulate
 from ecc.errors import UserError
-from ecc.methods import METHODS, compress
+from ecc.methods import METHODS, compress, netadapt
 from ecc.methods.ecc import Settings, Solver, channel_scores, proximal_operator, trim
 from ecc.methods.problem import FixedZeros
 from ecc.methods.uniform import uniform_widths
 from ecc.tasks import CLASSIFICATION
-from ecc.training import TaskLoss, adam, train
+from ecc.training import TaskLoss, adam, evaluate, train
 
 # What one layer's problem may be: scores (S,), s in [1, S], y >= 0, rho1 > 0, alpha > 0.
 SCORES = st.lists(
@@ -453,3 +454,16 @@ def test_uniform_keeps_the_largest_channels(tiny_problem):
     result = compress("uniform", problem, {})
     for norms, keep in zip(problem.channels.norms(problem.dense), result.keep, strict=True):
         assert norms[keep].min() >= norms[~keep].max()
+
+
+def test_netadapt_judges_a_network_without_changing_it(tiny_problem):
+    problem = tiny_problem(0.5)
+    model = problem.student()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    full = netadapt._score_of_masked(problem, model, problem.full_widths)
+    assert full == evaluate(model, problem.holdout)
+    narrow = netadapt._score_of_masked(problem, model, problem.smallest)
+    masked = copy.deepcopy(model)
+    problem.channels.mask(masked, problem.channels.keep_largest(masked, problem.smallest))
+    assert narrow == evaluate(masked, problem.holdout)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -148,11 +148,19 @@ def _candidate(
         keep = problem.channels.keep_largest(candidate, widths)
         _train_masked(problem, candidate, moments, keep, iterations, round_number)
         trained = candidate, moments, keep
+        accuracy = evaluate(candidate, problem.holdout, device=problem.training.device)
     else:
-        candidate = copy.deepcopy(model)
-        problem.channels.mask(candidate, problem.channels.keep_largest(candidate, widths))
-    accuracy = evaluate(candidate, problem.holdout, device=problem.training.device)
+        accuracy = _score_of_masked(problem, model, widths)
     return _Candidate(group, trained, widths, accuracy, energy_j)
+
+
+def _score_of_masked(problem: Problem, model: nn.Module, widths: NDArray[np.int64]) -> float:
+    """Of the network without some channels. It stays as it is: faster than a copy of it."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    problem.channels.mask(model, problem.channels.keep_largest(model, widths))
+    accuracy = evaluate(model, problem.holdout, device=problem.training.device)
+    model.load_state_dict(before)
+    return accuracy
 
 
 def _train_masked(
