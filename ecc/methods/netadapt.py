@@ -156,10 +156,12 @@ def _candidate(
 
 def _score_of_masked(problem: Problem, model: nn.Module, widths: NDArray[np.int64]) -> float:
     """Of the network without some channels. It stays as it is: faster than a copy of it."""
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    values = list(model.state_dict().values())  # views: load_state_dict takes ten times as long
+    before = [value.clone() for value in values]
     problem.channels.mask(model, problem.channels.keep_largest(model, widths))
     accuracy = evaluate(model, problem.holdout, device=problem.training.device)
-    model.load_state_dict(before)
+    for value, old in zip(values, before, strict=True):
+        value.copy_(old)
     return accuracy
 
 
