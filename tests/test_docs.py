@@ -285,3 +285,11 @@ def test_update_fills_the_page_of_the_methods_from_tables(tables):
         page = update.filled(page, tables, blocks)
     assert len(own) == 2
     assert "| ECC | **0.910** ± 0.014 |" in page
+
+
+@pytest.mark.parametrize(("page", "blocks"), [("README.md", "README"), ("docs/claims.md", None)])
+def test_numbers_of_the_docs_are_those_of_the_reference_results(page, blocks):
+    update = script(ROOT / "docs/update.py")
+    made = update.README if blocks else {"claims": update.claims}
+    text = (ROOT / page).read_text()
+    assert update.filled(text, ROOT / "resources/reference_results", made) == text
