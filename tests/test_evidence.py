@@ -487,7 +487,8 @@ def test_every_figure_and_table_has_a_caption():
     functions |= {"energy_model_errors", "energy_model_history", "energy_anchors"}
     functions |= {"closing", "equal_terms", "limits", "learning"}
     functions |= {"repeatability", "drift", "staircase", "eap_pruning", "eap_classes"}
-    functions |= {"eap_layers", "eap_networks"}
+    functions |= {"eap_layers", "eap_networks", "claims", "ranking", "differences"}
+    functions |= {"measured", "finetuning", "fronts", "convergence"}
     functions |= {f"evolution_{name}" for name in ("networks", "spread", "fronts", "hypervolume")}
     assert named == shown | functions | {"workflow"}
 
