@@ -17,6 +17,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ecc.evidence.claims import FAILS, HOLDS, OPEN
 from ecc.evidence.names import name
 
 ROOT = Path(__file__).parents[1]
@@ -167,9 +168,9 @@ def terms(tables: Path) -> str:
 
 
 VERDICTS = {
-    "holds": "hold in the default run",
-    "does not hold": "do not hold",
-    "not testable at this scale": "are not testable at its scale",
+    HOLDS: "hold in the default run",
+    FAILS: "do not hold",
+    OPEN: "are not testable at its scale",
 }
 TERMS = {
     "iterations": "iterations",

@@ -60,7 +60,7 @@ def error_history(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
     shown = _panels_of(history[history["model"].isin(FORMS)], plan.subjects, "network")
     if not shown:
         return None
-    figure, axes = style.panels([_title(key, titles) for key in shown])
+    figure, axes = style.panels([names.panel_title(key, titles) for key in shown])
     marks = zip(FORMS.items(), style.marks(list(FORMS)).values(), LINES, strict=True)
     forms = [(model, label, mark["color"], lines) for (model, label), mark, lines in marks]
     drawn = []
@@ -164,7 +164,7 @@ def kept_widths(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
     }
     if not shown:
         return None
-    figure, axes = style.panels([_title(key, titles) for key in shown])
+    figure, axes = style.panels([names.panel_title(key, titles) for key in shown])
     most = 0
     for one, frame in zip(axes, shown.values(), strict=True):
         budgets = sorted(frame["budget_fraction"].unique(), reverse=True)
@@ -213,16 +213,11 @@ def _platforms(frame: pd.DataFrame, experiment: str) -> list[str]:
     return list(frame.loc[frame["experiment"] == experiment, "platform"].unique())
 
 
-def _title(key: tuple[str, str], titles: Titles) -> str:
-    subject, platform = key
-    return f"{names.name(subject)}, {titles[platform]}"
-
-
 def _dense_title(key: tuple[str, str], frame: pd.DataFrame, titles: Titles) -> str:
     energy_j = frame["dense_energy_j"].mean()
     unit, scale = style.unit([energy_j], frame["metric"].iloc[0])
     dense = f"dense: {frame['dense_accuracy'].mean():.3f} at {energy_j * scale:.3g} {unit}"
-    return f"{_title(key, titles)}\n{dense}"
+    return f"{names.panel_title(key, titles)}\n{dense}"
 
 
 def _label_rows(axes: list[Axes], label: str) -> None:

@@ -1,5 +1,7 @@
 """Printed names of methods, networks and platforms. Standard library only: rules ask for them."""
 
+from collections.abc import Mapping
+
 NAMES = {
     "ecc": "ECC",
     "ecc_early": "ECC, early",
@@ -38,3 +40,9 @@ def name(key: str) -> str:
 def platform_title(platform: str) -> str:
     """The printed name of an emulated platform, which says that it is."""
     return f"emulated {name(platform)}"
+
+
+def panel_title(key: tuple[str, str], titles: Mapping[str, str]) -> str:
+    """Of (network or experiment, platform), by the printed names of platforms."""
+    subject, platform = key
+    return f"{name(subject)}, {titles[platform]}"

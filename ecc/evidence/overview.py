@@ -24,7 +24,7 @@ def measured(accuracies: pd.DataFrame, titles: Titles) -> Figure:
     """
     shown, marks = _shown(accuracies)
     with style.theme():
-        figure, axes = style.panels([_title(key, titles) for key in shown])
+        figure, axes = style.panels([names.panel_title(key, titles) for key in shown])
         for one, frame in zip(axes, shown.values(), strict=True):
             budgets = np.sort(frame["budget_fraction"].unique())
             methods = [method for method in marks if (frame["method"] == method).any()]
@@ -49,7 +49,9 @@ def finetuning(accuracies: pd.DataFrame, titles: Titles) -> Figure:
     """Score before and after fine-tuning: a slope for each method and budget, means of seeds."""
     shown, marks = _shown(accuracies)
     with style.theme():
-        figure, axes = style.panels([_title(key, titles) for key in shown], share_y="row")
+        figure, axes = style.panels(
+            [names.panel_title(key, titles) for key in shown], share_y="row"
+        )
         for one, frame in zip(axes, shown.values(), strict=True):
             budgets = np.sort(frame["budget_fraction"].unique())
             scores = frame.groupby(["method", "budget_fraction"])
@@ -73,7 +75,9 @@ def fronts(accuracies: pd.DataFrame, titles: Titles) -> Figure:
     """Score against measured energy of every run, and the Pareto front over all methods."""
     shown, marks = _shown(accuracies)
     with style.theme():
-        figure, axes = style.panels([_title(key, titles) for key in shown], share_y=False)
+        figure, axes = style.panels(
+            [names.panel_title(key, titles) for key in shown], share_y=False
+        )
         for one, frame in zip(axes, shown.values(), strict=True):
             unit, scale = style.unit(frame["dense_energy_j"], frame["metric"].iloc[0])
             energy_j = frame["measured_energy_j"].fillna(frame["modelled_energy_j"])
@@ -114,9 +118,10 @@ def convergence(history: pd.DataFrame, full: Mapping[str, int], budget_j: float)
         energy.axhline(budget_j * scale, color="black", lw=0.9, ls=":", label="budget")
         energy.set_ylabel(f"by the model ({unit})")
         energy.legend(frameon=False)
-        for group, mark in enumerate(style.ramp(len(full))):
+        marks = zip(full.values(), style.ramp(len(full)), strict=True)
+        for group, (full_width, mark) in enumerate(marks):
             line: dict[str, Any] = {"color": mark["color"], "lw": 0.8}
-            bounds.plot(at, history[f"s_{group}"] / list(full.values())[group], **line)
+            bounds.plot(at, history[f"s_{group}"] / full_width, **line)
             duals.plot(at, history[f"y_{group}"], **line)
         bounds.set_ylabel("s / full width")
         duals.set_ylabel("y (dark: first group)")
@@ -136,10 +141,6 @@ def _shown(accuracies: pd.DataFrame) -> tuple[Panels, dict[str, dict[str, Any]]]
     parts = dict(list(runs.groupby(["experiment", "platform"])))
     ordered = sorted(parts, key=lambda key: (*(key[0] != name for name in first), key))
     return {key: parts[key] for key in ordered}, style.marks(sorted(runs["method"].unique()))
-
-
-def _title(key: tuple[str, str], titles: Titles) -> str:
-    return f"{names.name(key[0])}, {titles[key[1]]}"
 
 
 def _budget_axis(axes: Axes, fractions: np.ndarray) -> None:
