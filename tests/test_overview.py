@@ -75,7 +75,8 @@ def test_convergence_shows_energy_bounds_and_duals():
             **{f"y_{group}": np.ones(steps) for group in range(2)},
         }
     )
-    figure = overview.convergence(history, {"a": 8, "b": 16}, budget_j=0.5)
+    figure = overview.convergence(history, {"a": 8, "b": 16}, budget_j=0.5, title="emulated")
+    assert figure.get_suptitle() == "emulated"
     energy, bounds, duals, dual = figure.axes
     assert [len(one.lines) for one in (energy, bounds, duals, dual)] == [3, 2, 2, 1]
     assert bounds.lines[1].get_ydata()[-1] == pytest.approx(4 / 16)

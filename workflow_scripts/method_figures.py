@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ecc import metrics, runs
-from ecc.evidence import learning, limits, overview, style, tables
+from ecc.evidence import learning, limits, names, overview, style, tables
 from ecc.logs import job
 
 
@@ -26,7 +26,7 @@ def method_figures(
         "measured": lambda: overview.measured(frame, titles),
         "finetuning": lambda: overview.finetuning(frame, titles),
         "fronts": lambda: overview.fronts(frame, titles),
-        "convergence": lambda: convergence(*converged),
+        "convergence": lambda: convergence(*converged, titles),
         "limits": lambda: limits.limits(pd.read_csv(limited), titles),
         "learning": lambda: learning.learning(tables.searches(searches), titles),
     }
@@ -35,10 +35,12 @@ def method_figures(
             style.save(make(), files[f"{name}_png"], files[f"{name}_pdf"])
 
 
-def convergence(history: str, run: str) -> Figure:
+def convergence(history: str, run: str, titles: Mapping[str, str]) -> Figure:
     told = metrics.from_file(runs.read_json(run))
     full = {group["name"]: group["full_width"] for group in told["groups"]}
-    return overview.convergence(metrics.from_table(pd.read_csv(history)), full, told["budget_j"])
+    title = names.panel_title((told["experiment"], told["platform"]), titles)
+    frame = metrics.from_table(pd.read_csv(history))
+    return overview.convergence(frame, full, told["budget_j"], title)
 
 
 if __name__ == "__main__":

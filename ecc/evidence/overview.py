@@ -102,7 +102,9 @@ def fronts(accuracies: pd.DataFrame, titles: Titles) -> Figure:
     return figure
 
 
-def convergence(history: pd.DataFrame, full: Mapping[str, int], budget_j: float) -> Figure:
+def convergence(
+    history: pd.DataFrame, full: Mapping[str, int], budget_j: float, title: str
+) -> Figure:
     """One run of ECC along its iterations: energy, bounds s and duals y of each group, dual z.
 
     `history` is its history.csv, `full` the full width of each group in forward order.
@@ -113,6 +115,7 @@ def convergence(history: pd.DataFrame, full: Mapping[str, int], budget_j: float)
         headings = ["energy", "width bounds s", "duals y of the widths", "dual z of the energy"]
         figure, axes = style.panels(headings, share_y=False)
         energy, bounds, duals, dual = axes
+        figure.suptitle(title, fontsize=8)
         energy.plot(at, history["energy_j"] * scale, color="C0", label="of the channels left")
         energy.plot(at, history["bound_energy_j"] * scale, color="C1", ls="--", label="of s")
         energy.axhline(budget_j * scale, color="black", lw=0.9, ls=":", label="budget")
