@@ -260,6 +260,13 @@ def method_settings(wildcards):
     return config["methods"][wildcards.method]
 
 
+def longest_first(wildcards):
+    """Priority: methods whose jobs take longest start before the others, so that no core waits for
+    one of them at the end.
+    """
+    return 6 if method_settings(wildcards)["method"] in ("netadapt", "evolution") else 5
+
+
 def budgets(experiment, platform):
     return settings.budget_labels(config, experiment, platform)
 

@@ -26,7 +26,7 @@ for experiment, on in PAIRS:
         wildcard_constraints:
             experiment=experiment,
             platform=on,
-        priority: 5
+        priority: longest_first
         conda:
             "../envs/torch.yaml"
         threads: processes("compression")
