@@ -43,7 +43,7 @@ onerror:
 rule all:
     default_target: True
     input:
-        EVIDENCE,
+        list(EVIDENCE),
         rules.claims.output,
         rules.timings.output,
 

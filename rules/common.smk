@@ -72,6 +72,7 @@ METHOD_FIGURES = {
     "measured": "measured against budgeted energy",
     "finetuning": "before and after fine-tuning",
     "fronts": "Pareto fronts over methods",
+    "residuals": "errors of energy models by width",
     **({"convergence": "how ECC converges"} if OF_ECC else {}),
     **({"limits": "several budgets at once"} if LIMITED else {}),
     **({"learning": "what AMC's agent learns"} if SEARCHED else {}),

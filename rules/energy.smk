@@ -99,6 +99,7 @@ for network, models in MODELS.items():
             ),
             errors="<results>/energy_models/{platform}/{network}/errors.csv",
             history="<results>/energy_models/{platform}/{network}/history.csv",
+            residuals="<results>/energy_models/{platform}/{network}/residuals.csv",
         log:
             "<logs>/fit_energy_models/{platform}-{network}.log",
         benchmark:

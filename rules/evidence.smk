@@ -8,6 +8,7 @@ rule tables:
         energies=all_runs(f"<results>/finetuned/{RUN}/energy.json"),
         errors=[f"<results>/energy_models/{p}/{n}/errors.csv" for p, n in SAMPLED],
         history=[f"<results>/energy_models/{p}/{n}/history.csv" for p, n in SAMPLED],
+        residuals=[f"<results>/energy_models/{p}/{n}/residuals.csv" for p, n in SAMPLED],
         dense=[f"<results>/samples/{p}/{n}/dense.json" for p, n in SAMPLED],
         published="resources/published/paper_values.csv",
     output:
@@ -58,6 +59,12 @@ rule tables:
             caption="../docs/report/energy_model_history.rst",
             category="Energy models",
             labels={"what": "errors along the fits", "type": "table"},
+        ),
+        energy_model_residuals=report(
+            "<results>/tables/energy_model_residuals.csv",
+            caption="../docs/report/energy_model_residuals.rst",
+            category="Energy models",
+            labels={"what": "residuals by width", "type": "table"},
         ),
         energy_anchors=report(
             "<results>/tables/energy_anchors.csv",
@@ -118,6 +125,7 @@ rule method_figures:
         library=library("method_figures"),
         accuracies="<results>/tables/accuracy_at_budget.csv",
         limits="<results>/tables/limits.csv",
+        residuals="<results>/tables/energy_model_residuals.csv",
         converged=converged(),
         searches=all_runs(f"<results>/finetuned/{RUN}/metrics.json", "amc"),
         histories=all_runs(f"<results>/compressed/{RUN}/history.csv", "amc"),
@@ -126,7 +134,7 @@ rule method_figures:
             f"{name}_png": report(
                 f"<results>/figures/{name}.png",
                 caption=f"../docs/report/{name}.rst",
-                category="Accuracy at budget",
+                category="Energy models" if name == "residuals" else "Accuracy at budget",
                 labels={"what": what, "type": "figure"},
             )
             for name, what in METHOD_FIGURES.items()
@@ -220,19 +228,19 @@ rule measurements:
         "../workflow_scripts/measurements.py"
 
 
-# Tables and figures of this run, those of rules that only some runs have among them.
-EVIDENCE = [
-    file
-    for made in (
-        rules.tables.output,
-        rules.figures.output,
-        rules.method_figures.output,
-        rules.measurements.output,
-        rules.eap_figures.output if EAP else [],
-        rules.evolution_figures.output if STUDIES else [],
-    )
+# Tables and figures of this run with their rules, those that only some runs have among them.
+EVIDENCE = {
+    file: rule
+    for rule, made in {
+        "tables": rules.tables.output,
+        "figures": rules.figures.output,
+        "method_figures": rules.method_figures.output,
+        "measurements": rules.measurements.output,
+        "eap_figures": rules.eap_figures.output if EAP else [],
+        "evolution_figures": rules.evolution_figures.output if STUDIES else [],
+    }.items()
     for file in made
-]
+}
 
 
 rule claims:
@@ -281,5 +289,7 @@ rule claims:
     params:
         titles=TITLES,
         experiments=config["experiments"],
+        made_by={Path(file).stem: rule for file, rule in EVIDENCE.items()}
+        | dict.fromkeys(("ranking", "differences"), "claims"),
     script:
         "../workflow_scripts/claims.py"

@@ -75,6 +75,7 @@ def workflow(tmp_path_factory):
         files=[files["model.json"]],
         errors=files["errors.csv"],
         history=files["fit.csv"],
+        residuals=files["residuals.csv"],
     )
     resolve_budgets(
         files["structure.json"],

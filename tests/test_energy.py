@@ -480,3 +480,19 @@ def test_foreign_files(tmp_path):
         path.write_bytes(data)
         with pytest.raises(UserError, match="not an energy model, or truncated"):
             energy.load(path, CHAIN)
+
+
+def test_residuals_lie_at_the_width_of_each_group():
+    widths, joules = samples(CHAIN)
+    model, _ = energy.fit(
+        "bilinear_chain", "nnls", CHAIN, widths, joules, {}, test=(widths, joules)
+    )
+    widths = np.array([[1, 24, 16, 20], [16, 12, 17, 2], [2, 12, 32, 20]])
+    measured = model.energy(widths) / (1 + np.array([0.1, -0.2, 0.4]))
+    found = energy.residuals(model, widths, measured).set_index(["group", "width_to"])
+    means = found["mean_relative_residual"]
+    assert means["conv0"].to_dict() == pytest.approx({0.1: 0.1, 0.2: 0.4, 1.0: -0.2})
+    assert means["conv1"].to_dict() == pytest.approx({0.5: 0.1, 1.0: 0.1})
+    assert means["conv2"].to_dict() == pytest.approx({0.5: 0.1, 0.6: -0.2, 1.0: 0.4})
+    assert means["conv3"].to_dict() == pytest.approx({0.1: -0.2, 1.0: 0.25})
+    assert found["samples"].groupby("group").sum().eq(3).all()

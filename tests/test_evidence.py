@@ -450,6 +450,7 @@ def searched(method, warm_up, level, decay=1.0):
             "budget_fraction": 0.5,
             "limits": tables.NO_LIMITS,
             "seed": 0,
+            "score": "accuracy",
             "episode": np.arange(30),
             "holdout_accuracy": level,
             "best": level,
@@ -488,7 +489,8 @@ def test_every_figure_and_table_has_a_caption():
     functions |= {"closing", "equal_terms", "limits", "learning"}
     functions |= {"repeatability", "drift", "staircase", "eap_pruning", "eap_classes"}
     functions |= {"eap_layers", "eap_networks", "claims", "ranking", "differences"}
-    functions |= {"measured", "finetuning", "fronts", "convergence"}
+    functions |= {"measured", "finetuning", "fronts", "convergence", "residuals"}
+    functions |= {"energy_model_residuals"}
     functions |= {f"evolution_{name}" for name in ("networks", "spread", "fronts", "hypervolume")}
     assert named == shown | functions | {"workflow"}
 

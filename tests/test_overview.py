@@ -80,3 +80,27 @@ def test_convergence_shows_energy_bounds_and_duals():
     energy, bounds, duals, dual = figure.axes
     assert [len(one.lines) for one in (energy, bounds, duals, dual)] == [3, 2, 2, 1]
     assert bounds.lines[1].get_ydata()[-1] == pytest.approx(4 / 16)
+
+
+def test_residuals_are_drawn_at_their_group_and_width(tmp_path):
+    keys = {"platform": "jetson_tx2", "network": "mobilenet", "fit": "adam", "samples": 200}
+    table = pd.DataFrame(
+        [
+            {**keys, "model": model, "group": f"features.{group}", "width_to": (tenth + 1) / 10}
+            | {"mean_relative_residual": scale * (group - tenth)}
+            for model, scale in (("bilinear_chain", 0.01), ("mlp1", 0.5))
+            for group in range(3)
+            for tenth in range(1, 10)  # none of the smallest widths
+        ]
+    )
+    figure = overview.residuals(table, TITLES)
+    axes, bar = figure.axes
+    assert axes.get_title() == "MobileNet, emulated Jetson TX2"
+    (mesh,) = axes.collections
+    drawn = np.ma.filled(mesh.get_array(), np.nan).reshape(3, 10)
+    expected = 0.01 * (np.arange(3)[:, None] - np.arange(10.0))
+    expected[:, 0] = np.nan
+    np.testing.assert_allclose(drawn, expected)
+    assert axes.yaxis_inverted()
+    assert bar.get_ylabel() == "modelled less measured energy"
+    style.save(figure, tmp_path / "residuals.png")

@@ -41,7 +41,9 @@ def html(tmp_path_factory):
     decided["holds"] = [claim["holds"] for claim in listed]
     table = pd.DataFrame({"method": ["<ecc>", "uniform"], "mean": [0.91234567, float("nan")]})
     titles = {"jetson_tx2": "emulated Jetson TX2"}
-    shown = page.render(decided, {"comparison": table}, drawn, [EXPERIMENT], titles, "cores: 2")
+    made_by = {"figure_04": "figures", "staircase": "measurements", "comparison": "tables"}
+    below = {"comparison": table}
+    shown = page.render(decided, below, drawn, [EXPERIMENT], titles, made_by, "cores: 2")
     (folder / "index.html").write_text(shown)
     return folder / "index.html"
 

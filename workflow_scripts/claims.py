@@ -21,6 +21,7 @@ def claims(
     figures: Sequence[str],
     experiments: Sequence[Mapping[str, Any]],
     titles: Mapping[str, str],
+    made_by: Mapping[str, str],
     files: Mapping[str, str],
 ) -> None:
     frames = {Path(table).stem: pd.read_csv(table) for table in tables}
@@ -35,9 +36,12 @@ def claims(
     counts_as = {claim["id"]: claim["holds"] for claim in stated}
     shown = decided.assign(holds=decided["claim_id"].map(counts_as))
     used = [f"{name} {version}" for name, version in runs.versions().items()]
-    provenance = f"{in_words(runs.hardware())}; {', '.join(used)}."
+    provenance = (
+        f"Page and tables: commit {runs.commit()}, {in_words(runs.hardware())}; {', '.join(used)}. "
+        "The metrics.json of every run has its own commit, hardware and versions."
+    )
     below = {name: frames[name] for name in SHOWN if len(frames.get(name, ()))}
-    html = page.render(shown, below, figures, experiments, titles, provenance)
+    html = page.render(shown, below, figures, experiments, titles, made_by, provenance)
     runs.write_text(files["page"], html)
 
 
@@ -50,5 +54,6 @@ if __name__ == "__main__":
             snakemake.input.figures,
             snakemake.params.experiments,
             snakemake.params.titles,
+            snakemake.params.made_by,
             dict(snakemake.output.items()),
         )

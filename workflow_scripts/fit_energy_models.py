@@ -23,12 +23,13 @@ def fit_energy_models(
     files: Sequence[str],
     errors: str,
     history: str,
+    residuals: str,
 ) -> None:
     """`keys` are platform and network, in front of every row; `files` hold the fitted models."""
     traced = Structure.read(structure)
     widths, energy_j = energy.read_samples(samples, traced, minimum=test_samples + 1)
     train, test = energy.split(len(widths), test_samples, seed)
-    rows, histories = [], []
+    rows, histories, erring = [], [], []
     for model, file in zip(models, files, strict=True):
         settings = dict(model)
         kind, fit = settings.pop("model"), settings.pop("fit")
@@ -57,8 +58,11 @@ def fit_energy_models(
             }
         )
         histories.append(course.assign(**row)[[*row, *course.columns]])
+        found = energy.residuals(fitted, widths[test], energy_j[test])
+        erring.append(found.assign(**row)[[*row, *found.columns]])
     runs.write_csv(errors, pd.DataFrame(rows))
     runs.write_csv(history, pd.concat(histories, ignore_index=True))
+    runs.write_csv(residuals, pd.concat(erring, ignore_index=True))
 
 
 if __name__ == "__main__":
@@ -73,4 +77,5 @@ if __name__ == "__main__":
             files=snakemake.output.models,
             errors=snakemake.output.errors,
             history=snakemake.output.history,
+            residuals=snakemake.output.residuals,
         )

@@ -13,6 +13,7 @@ from ecc.logs import job
 def method_figures(
     accuracies: str,
     limited: str,
+    residuals: str,
     converged: Sequence[str],
     searches: Sequence[str],
     titles: Mapping[str, str],
@@ -26,6 +27,7 @@ def method_figures(
         "measured": lambda: overview.measured(frame, titles),
         "finetuning": lambda: overview.finetuning(frame, titles),
         "fronts": lambda: overview.fronts(frame, titles),
+        "residuals": lambda: overview.residuals(pd.read_csv(residuals), titles),
         "convergence": lambda: convergence(*converged, titles),
         "limits": lambda: limits.limits(pd.read_csv(limited), titles),
         "learning": lambda: learning.learning(tables.searches(searches), titles),
@@ -48,6 +50,7 @@ if __name__ == "__main__":
         method_figures(
             snakemake.input.accuracies,
             snakemake.input.limits,
+            snakemake.input.residuals,
             snakemake.input.converged,
             snakemake.input.searches,
             snakemake.params.titles,

@@ -11,6 +11,7 @@ def tables(
     metrics: Sequence[str],
     errors: Sequence[str],
     history: Sequence[str],
+    residuals: Sequence[str],
     dense: Sequence[str],
     published: str,
     files: Mapping[str, str],
@@ -26,6 +27,7 @@ def tables(
         "widths": evidence.widths(metrics),
         "energy_model_errors": evidence.energy_model_errors(errors),
         "energy_model_history": evidence.energy_model_history(history),
+        "energy_model_residuals": evidence.energy_model_residuals(residuals),
         "energy_anchors": evidence.energy_anchors(published, dense),
     }
     for name, frame in made.items():
@@ -38,6 +40,7 @@ if __name__ == "__main__":
             snakemake.input.metrics,
             snakemake.input.errors,
             snakemake.input.history,
+            snakemake.input.residuals,
             snakemake.input.dense,
             snakemake.input.published,
             dict(snakemake.output.items()),

@@ -20,6 +20,7 @@ from ecc.energy.bilinear import BilinearChain, BilinearGraph
 from ecc.energy.lookup import LookUp, tabulate
 from ecc.energy.mlp import Mlp
 from ecc.energy.model import EnergyModel, relative_error
+from ecc.energy.residuals import residuals
 from ecc.energy.sampling import read_samples, sample, split
 from ecc.errors import UserError
 from ecc.structure import Structure, draw_widths
@@ -38,6 +39,7 @@ __all__ = [
     "load",
     "read_samples",
     "relative_error",
+    "residuals",
     "sample",
     "split",
     "tabulate",

@@ -22,7 +22,10 @@ from ecc.evidence.tables import NO_LIMITS, tidy
 from ecc.metrics import from_table
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not testable at this scale"
-CLAIMS = ["claim_id", "source", "claim", "paper", "ours", "low", "high", "verdict", "reason"]
+CLAIMS = [
+    *("claim_id", "source", "claim", "paper", "ours", "low", "high", "verdict", "reason"),
+    "tables",
+]
 Tables = Mapping[str, pd.DataFrame]
 STAGES = {
     "before": "score before fine-tuning",
@@ -45,6 +48,19 @@ class NoDataError(Exception):
     """The run has nothing that a rule could look at."""
 
 
+class _Asked(dict[str, pd.DataFrame]):
+    """Tables that remember which ones a claim's rules have read."""
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self.names: list[str] = []
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self.names:
+            self.names.append(name)
+        return super().__getitem__(name)
+
+
 UNKNOWN = Interval(*[float("nan")] * 3)
 
 
@@ -65,13 +81,15 @@ def read(path: str | Path) -> list[dict[str, Any]]:
 def decide(
     claims: Sequence[Mapping[str, Any]], tables: Tables, published: pd.DataFrame
 ) -> pd.DataFrame:
-    """One row a claim, in their order: the paper's value, ours with its interval, the verdict.
+    """One row a claim, in their order: the paper's value, ours with its interval, the verdict, and
+    the tables that it was decided by.
 
     `tables` are those of a run by name; a claim about one that is not there is not testable.
     """
     rows = []
     for claim in claims:
-        found = [_apply(rule, tables) for rule in _rules(claim)]
+        asked = _Asked(tables)
+        found = [_apply(rule, asked) for rule in _rules(claim)]
         verdicts = [one.verdict for one in found]
         verdict = next((v for v in (FAILS, OPEN) if v in verdicts), HOLDS)
         reasons = dict.fromkeys(one.reason for one in found if one.verdict == verdict)
@@ -90,6 +108,7 @@ def decide(
                 "high": shown.high,
                 "verdict": verdict,
                 "reason": "; ".join(reasons),
+                "tables": " ".join(asked.names),
             }
         )
     return tidy(pd.DataFrame(rows, columns=CLAIMS), CLAIMS, [])

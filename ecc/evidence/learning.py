@@ -13,7 +13,7 @@ WINDOW = 20  # episodes over which rewards are averaged
 
 def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Hold-out accuracy by episode, one panel a platform and entry of `methods`, one colour a
-    budget, means over seeds.
+    budget, means over seeds; the score is that of the experiment.
 
     `histories` are AMC's, one row an episode, with experiment, platform, method, budget_fraction,
     limits and seed. Lines are moving averages of all episodes, dashed ones the best so far; the
@@ -26,9 +26,11 @@ def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     with style.theme():
         figure, axes = style.panels(
             [
-                f"{names.name(e)}, {titles[p]}" + (f"\n{names.name(m)}" if several else "")
-                for e, p, m in shown
-            ]
+                names.panel_title((experiment, platform), titles)
+                + (f"\n{names.name(method)}" if several else "")
+                for experiment, platform, method in shown
+            ],
+            share_y="row",
         )
         for one, frame in zip(axes, shown.values(), strict=True):
             budgets = sorted(frame["budget_fraction"].unique(), reverse=True)
@@ -41,11 +43,8 @@ def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             first = frame[frame["noise"].notna()]["episode"].min()
             one.axvline(first - 0.5, color="black", lw=0.7, ls=":")
             one.set(xlabel="episode", xlim=(0, None))
-        axes[0].set_ylim(0, None)  # of all, which share it: once all lines are drawn
-        for one in axes[::2]:
-            one.set_ylabel("accuracy on hold-out images")
-        style.legend(figure, axes)
-        figure.legends[0].set_title("budget / dense energy")
-        figure.legends[0].get_title().set_fontsize(7.5)
-        style.make_room(figure, 1)
+            # The budgets are the platform's own.
+            one.legend(title="budget / dense", title_fontsize=7, fontsize=7, loc="lower right")
+        for one, frame in list(zip(axes, shown.values(), strict=True))[::2]:
+            one.set(ylabel=f"{frame['score'].iloc[0]} on hold-out images", ylim=(0, None))
     return figure

@@ -22,7 +22,10 @@ def limits(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     shown = dict(list(table.groupby(["experiment", "platform", "limited"])))
     methods = style.marks(sorted(table["method"].unique()))
     with style.theme():
-        headings = [f"{names.name(e)}, {titles[p]}\n{_limited(n, titles)}" for e, p, n in shown]
+        headings = [
+            f"{names.panel_title((experiment, platform), titles)}\n{_limited(name, titles)}"
+            for experiment, platform, name in shown
+        ]
         figure, axes = style.panels(headings, share_y=False)
         lowest, highest = table["accuracy"].min(), table["accuracy"].max()
         for one, ((_, _, limited), frame) in zip(axes, shown.items(), strict=True):

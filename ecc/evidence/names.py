@@ -17,6 +17,7 @@ NAMES = {
     "knapsack": "knapsack",
     "evolution": "evolution",
     "netadapt_table": "NetAdapt, table",
+    "mobilenet_limited": "MobileNet, limited",
     "alexnet": "AlexNet",
     "alexnet_grouped": "AlexNet, grouped",
     "googlenet": "GoogLeNet",

@@ -1,4 +1,6 @@
-"""What the papers have no figure for: measured energies, fine-tuning, fronts, how ECC converges."""
+"""What the papers have no figure for: measured energies, fine-tuning, fronts, how ECC converges,
+where the energy model errs.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +17,7 @@ from ecc.metrics import WORDS, from_table, pareto
 
 Titles = Mapping[str, str]
 Panels = dict[tuple[str, str], pd.DataFrame]
+TENTHS = np.linspace(0, 1, 11)
 
 
 def measured(accuracies: pd.DataFrame, titles: Titles) -> Figure:
@@ -136,14 +139,48 @@ def convergence(
     return figure
 
 
+def residuals(table: pd.DataFrame, titles: Titles) -> Figure:
+    """Mean relative residual of the paper's energy model (chain form by Adam; where it was not
+    fitted, the first that was) by group, downwards in forward order, and tenth of its full width.
+    """
+    published = (table["model"] == "bilinear_chain") & (table["fit"] == "adam")
+    table = table[published] if published.any() else table
+    shown = _ordered(dict(list(table.groupby(["network", "platform"], sort=False))))
+    with style.theme():
+        headings = [names.panel_title(key, titles) for key in shown]
+        figure, axes = style.panels(headings, share_y=False)
+        most = table["mean_relative_residual"].abs().max()
+        for one, frame in zip(axes, shown.values(), strict=True):
+            first = frame[(frame["model"] == frame["model"].iloc[0])]
+            first = first[first["fit"] == first["fit"].iloc[0]]
+            groups = {group: row for row, group in enumerate(first["group"].unique())}
+            image = np.full((len(groups), len(TENTHS) - 1), np.nan)
+            tenths = (first["width_to"] * 10).round().astype(int) - 1
+            image[first["group"].map(groups), tenths] = first["mean_relative_residual"]
+            edges = np.arange(len(groups) + 1) + 0.5
+            mesh = one.pcolormesh(TENTHS, edges, image, cmap="RdBu_r", vmin=-most, vmax=most)
+            one.grid(visible=False)
+            one.invert_yaxis()
+            one.set(xlabel="width / full width", ylabel="channel group")
+            one.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        label = "modelled less measured energy"
+        figure.colorbar(mesh, ax=axes, label=label, format=PercentFormatter(1.0), shrink=0.9)
+    return figure
+
+
 def _shown(accuracies: pd.DataFrame) -> tuple[Panels, dict[str, dict[str, Any]]]:
     """Runs by experiment and platform, those with one budget alone; marks of all methods."""
     runs = from_table(accuracies)
     runs = runs[runs["limits"] == NO_LIMITS] if (runs["limits"] == NO_LIMITS).any() else runs
+    parts = _ordered(dict(list(runs.groupby(["experiment", "platform"]))))
+    return parts, style.marks(sorted(runs["method"].unique()))
+
+
+def _ordered(parts: Mapping[tuple[str, str], pd.DataFrame]) -> Panels:
+    """By network or experiment and platform, the papers' in their order."""
     first = ("mobilenet", "alexnet", "erfnet")
-    parts = dict(list(runs.groupby(["experiment", "platform"])))
     ordered = sorted(parts, key=lambda key: (*(key[0] != name for name in first), key))
-    return {key: parts[key] for key in ordered}, style.marks(sorted(runs["method"].unique()))
+    return {key: parts[key] for key in ordered}
 
 
 def _budget_axis(axes: Axes, fractions: np.ndarray) -> None:

@@ -26,12 +26,14 @@ def render(
     figures: Sequence[str | Path],
     experiments: Sequence[Mapping[str, Any]],
     titles: Mapping[str, str],
+    made_by: Mapping[str, str],
     provenance: str,
 ) -> str:
     """HTML of the page.
 
     `claims` are decided ones with their `holds`; `tables` go below by name, `figures` are PNG
-    files; `experiments` are those of the configuration, `titles` printed names of platforms.
+    files; `experiments` are those of the configuration, `titles` printed names of platforms,
+    `made_by` the rule of every table and figure.
     """
     counts = {verdict: int((claims["verdict"] == verdict).sum()) for verdict in CLASSES}
     environment = Environment(
@@ -49,6 +51,7 @@ def render(
             {"name": name, "columns": list(table), "rows": table.astype(object).to_numpy().tolist()}
             for name, table in tables.items()
         ],
+        made_by=made_by,
         provenance=provenance,
     )
 

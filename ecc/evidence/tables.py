@@ -35,6 +35,10 @@ ERRORS = [
     *("train_samples", "test_samples"),
 ]
 HISTORY = ["platform", "network", "model", "fit", "iteration", "relative_test_error"]
+RESIDUALS = [
+    *("platform", "network", "model", "fit", "group", "width_from", "width_to"),
+    *("samples", "mean_relative_residual"),
+]
 ANCHORS = ["platform", "network", "published_j", "ours_j", "relative_difference"]
 WIDTHS = [
     *("experiment", "network", "platform", "method", "budget_fraction", "limits", "seed"),
@@ -179,7 +183,7 @@ def searches(metrics: Paths) -> pd.DataFrame:
     for path, run in _runs_by_path(metrics).items():
         parts = ["compressed" if part == "finetuned" else part for part in path.parts]
         frame = _csv(Path(*parts).with_name("history.csv"), ["episode", "holdout_accuracy"])
-        frames.append(frame.assign(**{key: run[key] for key in RUN}))
+        frames.append(frame.assign(**{key: run[key] for key in [*RUN, "score"]}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -221,6 +225,15 @@ def energy_model_errors(errors: Paths) -> pd.DataFrame:
 def energy_model_history(history: Paths) -> pd.DataFrame:
     """Relative test errors along the iterations of all fits, from their history.csv."""
     return _gather(history, HISTORY, ["platform", "network", "model", "fit", "iteration"])
+
+
+def energy_model_residuals(residuals: Paths) -> pd.DataFrame:
+    """Mean relative residuals by width of every group, from their residuals.csv.
+
+    The groups of a model stay in forward order.
+    """
+    keys = ["platform", "network", "model", "fit"]
+    return _gather(residuals, RESIDUALS, keys, unique=[*keys, "group", "width_to"])
 
 
 def energy_anchors(published: str | Path, dense: Paths) -> pd.DataFrame:
@@ -344,7 +357,12 @@ def _csv(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     return frame
 
 
-def _gather(paths: Paths, columns: list[str], keys: list[str]) -> pd.DataFrame:
+def _gather(
+    paths: Paths, columns: list[str], keys: list[str], unique: list[str] | None = None
+) -> pd.DataFrame:
+    """One frame of all files, sorted by the keys; a row that `unique`, or the keys, name twice is
+    refused.
+    """
     frames = []
     for path in paths:
         frame = _csv(path, columns)[columns]
@@ -354,9 +372,10 @@ def _gather(paths: Paths, columns: list[str], keys: list[str]) -> pd.DataFrame:
     if not frames:
         raise UserError("no errors of energy models were given: name a network under energy")
     frame = pd.concat(frames, ignore_index=True)
-    twice = frame[frame.duplicated(keys)]
+    unique = unique or keys
+    twice = frame[frame.duplicated(unique)]
     if len(twice):
-        raise UserError(f"{twice['path'].iloc[0]} repeats a row for the same {', '.join(keys)}")
+        raise UserError(f"{twice['path'].iloc[0]} repeats a row for the same {', '.join(unique)}")
     return tidy(frame, columns, keys)
 
 
