@@ -1,8 +1,13 @@
 # make figures   the embedded default: everything, then where the figures are
 # make report    the same, as one HTML file
-# make reproduce the same again from nothing, compared number by number with results/ and with
+# make complete  the same of a longer run, in which all claims that can be tested here have data
+# make reproduce figures again from nothing, compared number by number with results/ and with
 #                resources/reference_results/
+# make docs      the documentation as a site, in site/
 # make test      lint and all tests, the smoke configuration of the workflow among them
+#
+# With another configuration than the default, for any of the first three:
+#   make report CONFIG=configs/methods.yaml
 #
 # The first call makes .venv with pinned packages; later ones use it. Another Python:
 #   make figures PYTHON=/path/to/python3.12
@@ -10,28 +15,41 @@
 PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+# Where this configuration writes, and the folder of its reference results, if it has one.
+RESULTS := $(lastword results $(shell sed -n 's/^results: *\([^ ]*\).*/\1/p' config.yaml $(CONFIG)))
+REFERENCE := resources/reference_results/$(or $(basename $(notdir $(lastword $(CONFIG)))),default)
 
-.PHONY: figures report reproduce test clean
+.PHONY: figures report complete reproduce docs test clean
 .DELETE_ON_ERROR:
 
 figures: .venv/ready
 	@$(BIN)/python profiles/unlock.py
 	$(SNAKEMAKE)
-	@echo "Figures: results/figures/   Tables: results/tables/   (see results/README.md)"
+	@echo "Figures: $(RESULTS)/figures/   Tables: $(RESULTS)/tables/   (see results/README.md)"
+	@echo "Does it hold? $(RESULTS)/index.html"
 
 report: figures
-	$(SNAKEMAKE) --report results/report.html
-	@echo "Report: results/report.html"
+	$(SNAKEMAKE) --report $(RESULTS)/report.html
+	@echo "Report: $(RESULTS)/report.html"
+
+complete:
+	$(MAKE) report CONFIG="configs/eap.yaml configs/evolution.yaml configs/complete.yaml"
 
 # The results that are here have to be the same to the last digit; those of another machine may differ.
 reproduce: .venv/ready
-	rm -rf results/reproduced
-	$(SNAKEMAKE) --config results=results/reproduced
+	rm -rf $(RESULTS)/reproduced
+	$(SNAKEMAKE) --config results=$(RESULTS)/reproduced
 	@status=0; compare="$(BIN)/python -m ecc.evidence.reproduction"; \
-	[ ! -d results/tables ] || $$compare results/reproduced results || status=1; \
-	$$compare resources/reference_results results/reproduced/tables --accuracy 0.03 --relative 0.01 \
-	|| status=1; exit $$status
+	[ ! -d $(RESULTS)/tables ] || $$compare $(RESULTS)/reproduced $(RESULTS) || status=1; \
+	[ ! -d $(REFERENCE) ] || \
+	$$compare $(REFERENCE) $(RESULTS)/reproduced/tables --accuracy 0.03 --relative 0.01 || status=1; \
+	exit $$status
+
+# The variable silences the theme's own announcement.
+docs: .venv/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Docs: site/index.html"
 
 test: .venv/ready-dev
 	$(BIN)/ruff check .
@@ -59,4 +77,8 @@ clean:
 
 .venv/ready-dev: .venv/ready envs/requirements-dev.txt
 	$(BIN)/pip install --quiet -r envs/requirements-dev.txt
+	@touch $@
+
+.venv/ready-docs: .venv/ready envs/requirements-docs.txt
+	$(BIN)/pip install --quiet -r envs/requirements-docs.txt
 	@touch $@

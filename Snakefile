@@ -46,6 +46,7 @@ rule all:
         list(EVIDENCE),
         rules.claims.output,
         rules.timings.output,
+        rules.checksums.output,
 
 
 rule export:

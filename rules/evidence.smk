@@ -293,3 +293,26 @@ rule claims:
         | dict.fromkeys(("ranking", "differences"), "claims"),
     script:
         "../workflow_scripts/claims.py"
+
+
+# Of all result files, in whichever run they were made: `make reproduce` notices an edited one.
+rule checksums:
+    input:
+        library=library("checksums"),
+        evidence=list(EVIDENCE),
+        claims=rules.claims.output,
+        timings=rules.timings.output,
+    output:
+        checksums="<results>/checksums.txt",
+    log:
+        "<logs>/checksums/all.log",
+    benchmark:
+        "<benchmarks>/checksums/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    script:
+        "../workflow_scripts/checksums.py"

@@ -65,7 +65,7 @@ def test_a_run_without_tables_decides_nothing_and_says_what_is_missing():
     assert found["ours"].isna().all()
     assert (found["tables"] == "").all()
     energy = found.set_index("claim_id").loc["eap_convolutions", "reason"]
-    assert energy == "this run has no eap_networks.csv; configs/eap.yaml has it"
+    assert energy == "this run has no eap_networks.csv; configs/complete.yaml has it"
 
 
 @pytest.mark.parametrize(

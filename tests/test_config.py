@@ -129,6 +129,17 @@ def test_labels_of_pixels_and_of_images_do_not_mix(
         config.check(wrong, SCHEMA)
 
 
+def test_the_complete_run_is_the_default_with_amc_and_limits(default):
+    parts = ("config.yaml", "configs/eap.yaml", "configs/evolution.yaml", "configs/complete.yaml")
+    complete = config.load(*(ROOT / part for part in parts))
+    config.check(complete, SCHEMA)
+    *same, limited = complete["experiments"]
+    assert limited["budgets"][0]["limits"]
+    for ours, others in zip(same, default["experiments"], strict=True):
+        assert set(ours["methods"]) == {*others["methods"], "amc"}
+        assert {**ours, "methods": []} == {**others, "methods": []}
+
+
 def test_single_weights_are_pruned_of_networks_that_classify():
     study = config.load(ROOT / "config.yaml", ROOT / "configs/eap.yaml")
     with pytest.raises(UserError, match=r"config key eap.experiment: streets labels every pixel"):

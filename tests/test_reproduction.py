@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import subprocess
 
 import pandas as pd
 import pytest
 
-from ecc.evidence.reproduction import compare, main
+from ecc.evidence.reproduction import CHECKSUMS, changed, compare, main, write_checksums
 
 
 @pytest.fixture
@@ -81,3 +82,32 @@ def test_tolerances_are_of_scores_and_of_other_numbers(run):
 def test_a_folder_that_is_not_there_is_said(run, tmp_path, capsys):
     assert main([str(run[0]), str(tmp_path / "none")]) == 2
     assert "run the workflow first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["tables/timings.csv", "finetuned/metrics.json", "figures/1.png"])
+def test_a_file_that_changed_after_its_run_is_found(run, file, capsys):
+    for folder in run:
+        (folder / "figures").mkdir()
+        (folder / "figures/1.png").write_bytes(b"1.0")
+    found = run[1]
+    write_checksums(found, found / CHECKSUMS)
+    assert changed(found).empty
+    assert changed(run[0]).empty  # has no checksums
+    edit(found / file, "1.0", "1.5")
+    assert list(changed(found)["file"]) == [file]
+    assert main([str(folder) for folder in run]) == 1
+    assert f"{file}: checksums.txt" in capsys.readouterr().out
+    (found / file).unlink()
+    assert list(changed(found)["found"]) == ["is missing"]
+
+
+def test_checksums_are_of_results_alone_and_as_sha256sum_has_them(run):
+    folder = run[0]
+    (folder / "reproduced/logs").mkdir(parents=True)
+    (folder / "reproduced/metrics.json").write_text("{}")
+    (folder / "README.md").write_text("")
+    write_checksums(folder, folder / CHECKSUMS)
+    names = [line.split("  ")[1] for line in (folder / CHECKSUMS).read_text().splitlines()]
+    tables = ["tables/accuracy_at_budget.csv", "tables/timings.csv"]
+    assert names == ["finetuned/metrics.json", *tables]
+    subprocess.run(["sha256sum", "--check", CHECKSUMS], cwd=folder, check=True)

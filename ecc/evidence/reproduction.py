@@ -5,10 +5,12 @@
 Every table (CSV) and every JSON file of REFERENCE has to be in FOUND with the same content, within
 tolerance; what moved is listed, and the exit code is then 1. Without tolerances, which one machine
 needs none of, numbers have to be the same. What no second run repeats (seconds, memory, hardware,
-versions, the commit) is left out.
+versions, the commit) is left out; but where a folder has the checksums.txt of its run, every file
+that has changed since is listed as well.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -17,10 +19,13 @@ from typing import Any
 
 import pandas as pd
 
+from ecc.runs import write_text
+
 MOVED = ["file", "where", "reference", "found"]
 # Wall clock; what the run of a sensor was like.
 NOT_REPEATED_FILES = {"timings.csv", "equal_terms.csv", "repeatability.csv", "provenance.json"}
 NOT_REPEATED_FOLDERS = {"logs", "benchmarks", "campaign"}
+CHECKSUMS = "checksums.txt"
 NOT_REPEATED = {"seconds", "timings", "peak_memory_mb", "hardware", "versions", "commit"}
 SCORES = ("accuracy", "mean", "std", "min", "max", "minus_ecc", "area", "low", "high", "ours")
 
@@ -47,6 +52,45 @@ def compare(
             if not _same(where, *pair, accuracy, relative):
                 rows.append((name, where, *map(str, pair)))
     return pd.DataFrame(rows, columns=MOVED)
+
+
+def write_checksums(folder: str | Path, file: str | Path) -> None:
+    """A line for every file of a run's results, as sha256sum writes and checks them.
+
+    Logs and benchmarks are not among them, nor folders with logs of their own, the other runs.
+    """
+    lines = [f"{_checksum(Path(folder, name))}  {name}\n" for name in _whole(Path(folder))]
+    write_text(file, "".join(lines))
+
+
+def changed(folder: str | Path) -> pd.DataFrame:
+    """Files that are no longer what they were when `checksums.txt` was written: one row each."""
+    written = Path(folder) / CHECKSUMS
+    rows = []
+    for line in written.read_text().splitlines() if written.is_file() else []:
+        checksum, _, name = line.partition("  ")
+        path = Path(folder, name)
+        found = _checksum(path) if path.is_file() else "is missing"
+        if found != checksum:
+            told = found if found == "is missing" else "has changed since"
+            rows.append((name, CHECKSUMS, "as its run wrote it", told))
+    return pd.DataFrame(rows, columns=MOVED)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _whole(folder: Path) -> list[str]:
+    """Files that rules write, by their names in the folder."""
+    beside = {*NOT_REPEATED_FOLDERS, *(logs.parent.name for logs in folder.glob("*/logs"))}
+    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [
+        name.as_posix()
+        for name in names
+        if not beside & set(name.parts) and str(name) not in (CHECKSUMS, "README.md", "report.html")
+    ]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -110,6 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{folder} is not there: run the workflow first", file=sys.stderr)
             return 2
     moved = compare(given.reference, given.found, given.accuracy, given.relative)
+    moved = pd.concat([moved, *map(changed, (given.reference, given.found))])
     for row in moved.itertuples(index=False):
         print(f"{row.file}: {row.where}: {row.reference} -> {row.found}")
     count = len(_files(given.reference))
