@@ -1,5 +1,6 @@
 """Tables and figures from fabricated runs: what they must hold whatever the numbers are."""
 
+import itertools
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.text import Text
 
 from ecc.config import load
 from ecc.errors import UserError
@@ -507,3 +509,25 @@ def test_captions_state_the_settings_of_the_run(caption):
             assert f"{experiment['compression']['iterations']} iterations for compression" in text
             assert f"{len(experiment['seeds'])} seed(s)" in text
             assert experiment["dataset"] in text
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("ys", [[0.5], [0.1, 0.5, 0.9], [0.5] * 6, [0.0, 0.01, 0.02, 1.0, 1.0]])
+def test_names_of_lines_keep_apart_and_inside_in_the_order_of_the_lines(ys, side):
+    with style.theme():
+        figure, (axes,) = style.panels(["panel"])
+        for y in ys:
+            axes.plot([1, 2, 3], [y] * 3)
+        before = axes.get_xlim()
+        ends = [(1 if side == "left" else 3, y, f"line {i}", "C0") for i, y in enumerate(ys)]
+        style.label_lines(axes, ends, side)
+        figure.draw_without_rendering()
+        boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the lines to them
+        panel = axes.get_window_extent()
+    assert [text.get_text() for text in axes.texts] == [f"line {i}" for i in range(len(ys))]
+    for lower, upper in itertools.pairwise(boxes):
+        assert lower.y1 <= upper.y0 + 2
+    for box in boxes:
+        assert panel.x0 <= box.x0 <= box.x1 <= panel.x1
+        assert panel.y0 - 2 <= box.y0 <= box.y1 <= panel.y1 + 2
+    assert all(before[0] <= tick <= before[1] for tick in axes.get_xticks())

@@ -120,11 +120,13 @@ def accuracy(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
     if not shown:
         return None
     figure, axes = style.panels([_dense_title(key, f, titles) for key, f in shown.items()])
+    ends = []
     for one, frame in zip(axes, shown.values(), strict=True):
         spread = comparison(frame)
         spread = spread[spread["stage"] == plan.stage]
         metric = frame["metric"].iloc[0]
         unit, scale = style.unit(frame["dense_energy_j"], metric)
+        tightest = []
         for rank, (method, mark) in enumerate(style.marks(methods).items()):
             points = spread[spread["method"] == method].sort_values("budget_j")
             if len(points):
@@ -138,13 +140,17 @@ def accuracy(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
                     elinewidth=0.8,
                     **mark,
                 )
-        one.axhline(frame["dense_accuracy"].mean(), color="black", lw=0.9, label="dense", zorder=2)
+                end = points["budget_j"].iloc[0] * scale, points["mean"].iloc[0]
+                tightest.append((*end, names.name(method), mark["color"]))
+        ends.append(tightest)
+        one.axhline(frame["dense_accuracy"].mean(), color="black", lw=0.9, zorder=2)
         one.set_xlabel(f"{WORDS[metric]} budget ({unit})")
         one.xaxis.set_major_locator(MaxNLocator(6))
         one.margins(x=0.08)
     score = next(iter(shown.values()))["score"].iloc[0]
     _label_rows(axes, f"{score} {STAGE_NAMES[plan.stage]}")
-    style.legend(figure, axes)
+    for one, tightest in zip(axes, ends, strict=True):
+        style.label_lines(one, tightest, "left")
     return figure
 
 
@@ -216,7 +222,9 @@ def _platforms(frame: pd.DataFrame, experiment: str) -> list[str]:
 def _dense_title(key: tuple[str, str], frame: pd.DataFrame, titles: Titles) -> str:
     energy_j = frame["dense_energy_j"].mean()
     unit, scale = style.unit([energy_j], frame["metric"].iloc[0])
-    dense = f"dense: {frame['dense_accuracy'].mean():.3f} at {energy_j * scale:.3g} {unit}"
+    dense = (
+        f"black line: dense, {frame['dense_accuracy'].mean():.3f} at {energy_j * scale:.3g} {unit}"
+    )
     return f"{names.panel_title(key, titles)}\n{dense}"
 
 

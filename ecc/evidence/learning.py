@@ -13,7 +13,8 @@ WINDOW = 20  # episodes over which rewards are averaged
 
 def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Hold-out accuracy by episode, one panel a platform and entry of `methods`, one colour a
-    budget, means over seeds; the score is that of the experiment.
+    budget (named at the end of its line, a share of the dense energy), means over seeds; the score
+    is that of the experiment.
 
     `histories` are AMC's, one row an episode, with experiment, platform, method, budget_fraction,
     limits and seed. Lines are moving averages of all episodes, dashed ones the best so far; the
@@ -38,13 +39,21 @@ def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
                 runs = frame[frame["budget_fraction"] == budget]
                 found = runs.groupby("episode")[["holdout_accuracy", "best"]].mean()
                 smooth = found["holdout_accuracy"].rolling(WINDOW, min_periods=1).mean()
-                one.plot(smooth, color=mark["color"], lw=1.2, label=f"{budget:.3g}")
+                one.plot(smooth, color=mark["color"], lw=1.2)
                 one.plot(found["best"], color=mark["color"], lw=0.8, ls=(0, (4, 2)))
             first = frame[frame["noise"].notna()]["episode"].min()
             one.axvline(first - 0.5, color="black", lw=0.7, ls=":")
             one.set(xlabel="episode", xlim=(0, None))
-            # The budgets are the platform's own.
-            one.legend(title="budget / dense", title_fontsize=7, fontsize=7, loc="lower right")
         for one, frame in list(zip(axes, shown.values(), strict=True))[::2]:
             one.set(ylabel=f"{frame['score'].iloc[0]} on hold-out images", ylim=(0, None))
+        for one, frame in zip(axes, shown.values(), strict=True):
+            last = frame[frame["episode"] == frame["episode"].max()]
+            best = last.groupby("budget_fraction")["best"].mean().sort_index(ascending=False)
+            colours = [mark["color"] for mark in style.ramp(len(best))]
+            at = frame["episode"].max()
+            ends = [
+                (at, reached, f"{budget:.2f} of dense", colour)
+                for (budget, reached), colour in zip(best.items(), colours, strict=True)
+            ]
+            style.label_lines(one, ends, "right")
     return figure

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -15,6 +16,8 @@ from ecc.metrics import UNITS
 from ecc.runs import temporary
 
 COLUMN_IN, PAGE_IN, ROW_IN, ENTRY_IN = 3.35, 6.9, 2.2, 0.17
+# Of a panel, and of letters and lines of the text in it.
+PANEL_IN, LETTER_IN, LINE_IN = (2.75, 1.4), 0.052, 0.115
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES: tuple[Any, ...] = (
     "-",
@@ -80,6 +83,72 @@ def legend(figure: Figure, axes: Iterable[Axes]) -> None:
         handlelength=2.8,
     )
     make_room(figure, -(-len(entries) // columns))
+
+
+def label_lines(
+    axes: Axes, ends: Sequence[tuple[float, float, str, Any]], side: Literal["left", "right"]
+) -> None:
+    """Names lines at their ends (x, y, name, colour), beside the data and clear of each other.
+
+    To be called once all panels that share an axis are drawn.
+    """
+    (first, last), (low, high) = axes.get_xlim(), axes.get_ylim()
+    ticks = [tick for tick in axes.get_xticks() if first <= tick <= last]
+    share = LETTER_IN * (max(len(name) for _, _, name, _ in ends) + 2) / PANEL_IN[0]
+    room = (last - first) * share / (1 - share)
+    axes.set_xlim(*((first - room, last) if side == "left" else (first, last + room)))
+    axes.set_xticks(ticks)  # none where no data are
+    ordered = sorted(ends, key=lambda end: end[1])
+    places = _apart([(y - low) / (high - low) for _, y, _, _ in ordered], LINE_IN / PANEL_IN[1])
+    for (x, y, name, colour), place in zip(ordered, places, strict=True):
+        darker = [0.75 * part for part in to_rgb(colour)]  # pink on white is hard to read
+        axes.annotate(
+            name,
+            (x, y),
+            (share - 0.03 if side == "left" else 1 - share + 0.03, place),
+            textcoords="axes fraction",
+            ha="right" if side == "left" else "left",
+            va="center",
+            fontsize=7,
+            color=darker,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "lw": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 3,
+                "relpos": (1 if side == "left" else 0, 0.5),
+            },
+        )
+
+
+def _apart(places: Sequence[float], gap: float) -> list[float]:
+    """Ascending places of an axes, moved so that they are `gap` apart, in clusters about the mean
+    of their own, and inside while there is room.
+    """
+    clusters: list[list[float]] = []
+    for place in places:
+        clusters.append([place])
+        while len(clusters) > 1:
+            below, above = map(_around_mean, clusters[-2:], [gap] * 2)
+            if above[0] - below[-1] >= gap - 1e-9:
+                break
+            clusters[-2:] = [clusters[-2] + clusters[-1]]
+    moved = [place for cluster in clusters for place in _around_mean(cluster, gap)]
+    floor, ceiling = gap / 2, 1 - gap / 2
+    for index, place in enumerate(moved):
+        moved[index] = max(place, floor)
+        floor = moved[index] + gap
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], ceiling)
+        ceiling = moved[index] - gap
+    return moved
+
+
+def _around_mean(places: Sequence[float], gap: float) -> list[float]:
+    middle = sum(places) / len(places)
+    return [middle + (index - (len(places) - 1) / 2) * gap for index in range(len(places))]
 
 
 def make_room(figure: Figure, entries: int) -> None:
