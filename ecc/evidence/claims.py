@@ -283,7 +283,11 @@ def _value(
     """A column's max, min, mean or median over the rows that `where` leaves."""
     found = _where(_table(tables, table), where)[column].dropna()
     if found.empty:
-        raise NoDataError(f"{table}.csv has no {' '.join(map(str, where.values()))}")
+        wanted = " ".join(
+            "/".join(map(names.name, value if isinstance(value, list) else [value]))
+            for value in where.values()
+        )
+        raise NoDataError(f"{table}.csv has no {wanted}")
     many = f"{column.replace('_', ' ')}, {of} of {len(found)}"
     return _judge(_exactly(float(found.agg(of))), many, at_least, at_most)
 

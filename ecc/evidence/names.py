@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 NAMES = {
     "ecc": "ECC",
-    "ecc_early": "ECC, early",
+    "ecc_early": "early ECC",
     "netadapt": "NetAdapt",
     "uniform": "uniform width",
     "amc": "AMC",
