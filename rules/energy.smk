@@ -10,7 +10,7 @@ rule trace_network:
         "<logs>/trace_network/{network}.log",
     benchmark:
         "<benchmarks>/trace_network/{network}.tsv"
-    priority: 5
+    priority: 10
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -63,6 +63,7 @@ rule sample_energy:
         "<logs>/sample_energy/{platform}-{network}.log",
     benchmark:
         "<benchmarks>/sample_energy/{platform}-{network}.tsv"
+    priority: 10  # before compression: the longest of its jobs are to start first
     conda:
         "../envs/torch.yaml"
     threads: undisturbed
@@ -106,6 +107,7 @@ for network, models in MODELS.items():
             "<benchmarks>/fit_energy_models/{platform}-{network}.tsv"
         wildcard_constraints:
             network=network,
+        priority: 10
         conda:
             "../envs/torch.yaml"
         threads: 1
@@ -132,6 +134,7 @@ rule resolve_budgets:
         "<logs>/resolve_budgets/{experiment}-{platform}.log",
     benchmark:
         "<benchmarks>/resolve_budgets/{experiment}-{platform}.tsv"
+    priority: 10
     conda:
         "../envs/numeric.yaml"
     threads: 1
