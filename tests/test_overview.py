@@ -102,5 +102,5 @@ def test_residuals_are_drawn_at_their_group_and_width(tmp_path):
     expected[:, 0] = np.nan
     np.testing.assert_allclose(drawn, expected)
     assert axes.yaxis_inverted()
-    assert bar.get_ylabel() == "modelled less measured energy"
+    assert bar.get_ylabel() == "modelled less measured energy, of measured"
     style.save(figure, tmp_path / "residuals.png")

@@ -79,6 +79,14 @@ def test_tolerances_are_of_scores_and_of_other_numbers(run):
     assert len(compare(*run, accuracy=0.01, relative=0.001)) == 2
 
 
+def test_reasons_repeat_numbers_and_are_left_out_where_those_have_a_tolerance(run):
+    for folder, reason in zip(run, ("3 of 4 runs", "2 of 4 runs"), strict=True):
+        table = {"verdict": ["holds"], "ours": [0.75], "reason": [reason]}
+        pd.DataFrame(table).to_csv(folder / "tables/claims.csv", index=False)
+    assert list(compare(*run)["where"]) == ["row 1, reason"]
+    assert compare(*run, accuracy=0.1).empty
+
+
 def test_a_folder_that_is_not_there_is_said(run, tmp_path, capsys):
     assert main([str(run[0]), str(tmp_path / "none")]) == 2
     assert "run the workflow first" in capsys.readouterr().err

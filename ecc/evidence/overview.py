@@ -163,8 +163,8 @@ def residuals(table: pd.DataFrame, titles: Titles) -> Figure:
             one.invert_yaxis()
             one.set(xlabel="width / full width", ylabel="channel group")
             one.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-        label = "modelled less measured energy"
-        figure.colorbar(mesh, ax=axes, label=label, format=PercentFormatter(1.0), shrink=0.9)
+        label = "modelled less measured energy, of measured"
+        figure.colorbar(mesh, ax=axes, label=label, format=PercentFormatter(1.0, 1), shrink=0.9)
     return figure
 
 
