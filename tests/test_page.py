@@ -25,6 +25,19 @@ EXPERIMENT = {
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+def shown(path, width, user):
+    """What a browser makes of a page: its elements, and on stderr its console."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    flags += [f"--window-size={width},900", f"--user-data-dir={user}", "--enable-logging=stderr"]
+    flags += ["--virtual-time-budget=3000", "--dump-dom"]
+    return subprocess.run(
+        [browser, *flags, f"file://{path}"], capture_output=True, text=True, timeout=120
+    )
+
+
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
@@ -87,9 +100,6 @@ def test_text_is_escaped_and_what_is_missing_is_empty(html):
 
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_browser_shows_it_without_scrolling_sideways(html, width, tmp_path):
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
     # The page that is tested says what it found in its title.
     probe = """<script>addEventListener("load", () => {
       const failed = [];
@@ -111,14 +121,7 @@ def test_a_browser_shows_it_without_scrolling_sideways(html, width, tmp_path):
     </script></body>"""
     probed = tmp_path / "probed.html"
     probed.write_text(html.read_text().replace("</body>", probe))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    command = [browser, *flags, f"--window-size={width},900", f"--user-data-dir={tmp_path}/user"]
-    shown = subprocess.run(
-        [*command, "--virtual-time-budget=3000", "--dump-dom", f"file://{probed}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    ).stdout
-    title = re.search(r"<title>(.*?)</title>", shown)
-    assert title, shown[:2000]
+    elements = shown(probed, width, tmp_path / "user").stdout
+    title = re.search(r"<title>(.*?)</title>", elements)
+    assert title, elements[:2000]
     assert title[1] == "PASSED"

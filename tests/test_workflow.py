@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from test_page import shown
 
 import ecc
 from ecc.export import describe
@@ -155,6 +156,18 @@ def test_report_is_made_offline(finished):
     report = (finished / "report.html").read_text()
     for word in ("Figure 4", "Accuracy at budget", "Energy models", "Widths", "Timings"):
         assert word in report
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_the_report_and_the_page_without_errors(finished, width, tmp_path):
+    if not (finished / "report.html").exists():
+        snakemake(finished, *SMOKE, "--report", "report.html")
+    page = finished / "results/smoke/index.html"
+    for file, words in ((finished / "report.html", ["Does it hold?"]), (page, ["Figure 4"])):
+        browser = shown(file, width, tmp_path / "user")
+        assert all(word in browser.stdout for word in words)
+        console = [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
+        assert not [line for line in console if "Uncaught" in line or ":ERROR:" in line]
 
 
 def test_second_run_has_nothing_to_do(finished):
