@@ -258,6 +258,7 @@ rule claims:
             category="Does it hold?",
             labels={"what": "all claims, figures and tables", "type": "page"},
         ),
+        settings="<results>/settings.yaml",
         claims=report(
             "<results>/tables/claims.csv",
             caption="../docs/report/claims.rst",
@@ -288,7 +289,7 @@ rule claims:
         runtime="1h",
     params:
         titles=TITLES,
-        experiments=config["experiments"],
+        settings=dict(config),
         made_by={Path(file).stem: rule for file, rule in EVIDENCE.items()}
         | dict.fromkeys(("ranking", "differences"), "claims"),
     script:

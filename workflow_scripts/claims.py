@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from ecc import runs
 from ecc.evidence import claims as evidence, page, statistics
@@ -19,7 +20,7 @@ def claims(
     tables: Sequence[str],
     published: str,
     figures: Sequence[str],
-    experiments: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
     titles: Mapping[str, str],
     made_by: Mapping[str, str],
     files: Mapping[str, str],
@@ -38,11 +39,13 @@ def claims(
     used = [f"{name} {version}" for name, version in runs.versions().items()]
     provenance = (
         f"Page and tables: commit {runs.commit()}, {in_words(runs.hardware())}; {', '.join(used)}. "
-        "The metrics.json of every run has its own commit, hardware and versions."
+        "The metrics.json of every run has its own commit, hardware and versions; settings.yaml "
+        "has the configuration."
     )
     below = {name: frames[name] for name in SHOWN if len(frames.get(name, ()))}
-    html = page.render(shown, below, figures, experiments, titles, made_by, provenance)
+    html = page.render(shown, below, figures, settings["experiments"], titles, made_by, provenance)
     runs.write_text(files["page"], html)
+    runs.write_text(files["settings"], yaml.safe_dump(settings, sort_keys=False))
 
 
 if __name__ == "__main__":
@@ -52,7 +55,7 @@ if __name__ == "__main__":
             snakemake.input.tables,
             snakemake.input.published,
             snakemake.input.figures,
-            snakemake.params.experiments,
+            snakemake.params.settings,
             snakemake.params.titles,
             snakemake.params.made_by,
             dict(snakemake.output.items()),
