@@ -64,18 +64,20 @@ def close(
     """Measures masked networks (model, budget in joules), and chooses what is left of those over.
 
     At most `rounds` times, each a campaign of the platform that measures what is open `repeats`
-    times. No group falls below `smallest` (groups,). Models stay as they are: see `narrow`.
+    times. No group falls below `smallest` (groups,): a network that cannot be narrowed any more is
+    not measured until noise is kind. Models stay as they are: see `narrow`.
     """
     found = [Open(model, channels.kept(model), budget, []) for model, budget in networks]
+    waiting = found
     for number in range(rounds + 1):
-        left = [each for each in found if each.closed is False]
+        left = waiting
         if not left:
             break
         widths = np.array([each.widths for each in left])
         for each, known in zip(left, platform.known(network.structure, widths), strict=True):
             if not known:
                 each.closed = None
-        left = [each for each in left if each.closed is False]
+        left, waiting = [each for each in left if each.closed is False], []
         if not left:
             break
         rows = np.repeat([each.widths for each in left], repeats, axis=0)
@@ -92,7 +94,9 @@ def close(
                 keep = narrowed(
                     channels, each.model, each.keep, energy, aim * _joules(energy, each), smallest
                 )
-                each.keep = keep
+                if (widths_of(keep) < each.widths).any():
+                    each.keep = keep
+                    waiting.append(each)
     return found
 
 

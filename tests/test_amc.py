@@ -142,6 +142,13 @@ def test_the_wall_is_the_closed_form_where_energy_is_affine():
         decided.append(wall.width(decided, stream.random()))
 
 
+@pytest.mark.parametrize("multiple", [1, 8, 64])
+def test_a_budget_with_room_for_all_lets_an_agent_keep_all(tiny_problem, multiple):
+    problem = tiny_problem(1.0)
+    wall = Wall(problem, 0.2, multiple)
+    assert walk(wall, [1.0] * 3).tolist() == problem.full_widths.tolist()
+
+
 def test_a_minimum_that_the_budget_has_no_room_for_gives_way():
     problem = spent(
         STRUCTURES["alexnet"],

@@ -96,7 +96,9 @@ def test_a_device_that_cannot_be_satisfied_is_said(problem):
     (found,) = run(problem, Device(problem.energy, 100.0), rounds=40)
     assert found.closed is False
     assert found.widths.tolist() == problem.smallest.tolist()
-    assert len(found.measured_j) == 41
+    # Once at the smallest widths, not until noise is kind.
+    assert (np.diff(found.measured_j) < 0).all()
+    assert len(found.measured_j) < 41
 
 
 def test_widths_that_cannot_be_measured_are_neither_inside_nor_outside(problem):

@@ -1,5 +1,6 @@
 """The knapsack against brute force, and LcP's ranking."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -51,6 +52,21 @@ def test_choice_is_inside_and_near_the_best(tiny_problem, share):
     every = np.array(list(product(*(range(1, int(s) + 1) for s in problem.full_widths))))
     inside = every[problem.energy.energy(every) <= problem.budget_j]
     assert worth(widths) >= 0.9 * max(worth(row) for row in inside)
+
+
+class Falling:
+    """An energy model that errs: all widths at once cost less than most others."""
+
+    def energy(self, widths):
+        total = np.asarray(widths).sum(-1)
+        return np.where(total == 30, 10.0, np.where(total == 3, 5.0, 11.0))
+
+
+def test_choice_is_inside_where_wider_costs_less(tiny_problem):
+    problem = replace(tiny_problem(1.0), energy=Falling(), budget_j=7.0)
+    values = [np.linspace(1, 0.1, int(s)) for s in problem.full_widths]
+    assert problem.full_widths.sum() == 30
+    assert choose(problem, values, 7.0, 2000).tolist() == [1, 1, 1]
 
 
 def test_more_budget_never_costs_worth(tiny_problem):

@@ -126,7 +126,19 @@ def test_a_limit_that_does_not_bind_changes_nothing_of_ecc(limited, tiny_problem
     alone = compress("ecc", tiny_problem(0.5), {})
     loose = compress("ecc", limited(0.5, parameters=1.0), {})
     assert np.array_equal(alone.widths, loose.widths)
-    assert alone.history["z"].tolist() == loose.history["z"].tolist()
+    assert alone.history["bound_energy_j"].tolist() == loose.history["bound_energy_j"].tolist()
+
+
+@pytest.mark.parametrize("fraction", [0.7, 0.5, 0.3])
+def test_a_limit_that_the_other_budget_keeps_hardly_changes_the_widths_of_ecc(
+    limited, tiny_problem, fraction
+):
+    problem = tiny_problem(fraction)
+    alone = compress("ecc", problem, {})
+    count = Count("parameters", problem.channels.structure)
+    share = 1.02 * float(count.energy(alone.widths) / count.energy(problem.full_widths))
+    both = compress("ecc", limited(fraction, parameters=share), {})
+    assert np.abs(both.widths - alone.widths).max() <= 1
 
 
 @pytest.mark.parametrize("pace", ["automatic", "fixed"])

@@ -249,6 +249,9 @@ def test_unknown_setting_is_named(tiny_problem, method):
         ("ecc", {"pace": "brisk"}, "brisk.*automatic, fixed"),
         ("netadapt", {"schedule": "slow"}, "slow.*geometric, original"),
         ("netadapt", {"selection": "random"}, "random.*accuracy, accuracy_per_energy"),
+        ("netadapt", {"decay": 1.0}, "netadapt.decay: 1.0 is out of its range"),
+        ("ecc", {"rho1": -1.0}, "ecc.rho1: -1.0 is out of its range"),
+        ("ecc_early", {"ramp": 0.0}, "ecc_early.ramp: 0.0 is out of its range"),
     ],
 )
 def test_unknown_choice_is_named(tiny_problem, method, settings, named):

@@ -43,7 +43,12 @@ def close_budgets(
     found = [metrics.from_file(runs.read_json(path)) for path in compression]
     networks = [load_weights(Path(path), full.build()) for path in masked]
     images = data.load(dataset, Path(manifest).parent)
-    before = [evaluate(network, images.holdout, device=device) for network in networks]
+    before = []
+    for each, run in zip(networks, found, strict=True):
+        # With statistics of the same batches as afterwards: the difference is that of channels alone.
+        kept = full.channels.kept(each)
+        narrow(each, full.channels, kept, images.train, seed=run["seed"], device=device)
+        before.append(evaluate(each, images.holdout, device=device))
     closed = close(
         on,
         platforms.Deployed(full.structure, network),

@@ -129,7 +129,7 @@ def finetune_run(
             "timings": {
                 "compression_seconds": so_far["seconds"],
                 "finetuning_seconds": record["seconds"],
-                "peak_memory_mb": record["peak_memory_mb"],
+                "peak_memory_mb": max(so_far["peak_memory_mb"], record["peak_memory_mb"]),
             },
             **record,
         },

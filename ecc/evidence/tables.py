@@ -143,7 +143,7 @@ def closing(metrics: Paths) -> pd.DataFrame:
 
     `closed` is whether the last measurement, with two standard errors, is inside the budget; empty
     where the platform could not measure. `holdout_accuracy_*` are of the network before it was
-    fine-tuned, `channels_dropped` is the sum over its groups.
+    fine-tuned, both with new batch-norm statistics; `channels_dropped` is the sum over its groups.
     """
     rows = []
     for run in _runs(metrics):
@@ -191,7 +191,8 @@ def equal_terms(metrics: Paths) -> pd.DataFrame:
     """What each method used, and what it reached: means over budgets and seeds of a platform.
 
     Iterations and training images are those of compression and fine-tuning; evaluations are passes
-    over hold-out images. Seconds are of this machine, and no second run repeats them.
+    over hold-out images. Seconds are of compression and fine-tuning, without closing, on this
+    machine, and no second run repeats them.
     """
     rows = [
         {

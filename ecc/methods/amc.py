@@ -108,8 +108,13 @@ class Wall:
         """The width of the next group, for a share in [0, 1] of its channels."""
         group = len(decided)
         least = int(self.least[group])
-        wanted = max(round(share * int(self.full[group]) / self.multiple) * self.multiple, least)
-        trials = np.tile(self.least, (min(wanted, int(self.full[group])) - least + 1, 1))
+        full = int(self.full[group])
+        aimed = share * full
+        wanted = round(aimed / self.multiple) * self.multiple
+        if wanted > full or full - aimed < abs(wanted - aimed):
+            wanted = full  # which need not be a multiple
+        wanted = max(wanted, least)
+        trials = np.tile(self.least, (wanted - least + 1, 1))
         trials[:, :group] = decided
         trials[:, group] = np.arange(least, least + len(trials))
         inside = trials[self.problem.energy.energy(trials) <= self.problem.budget_j, group]

@@ -58,6 +58,14 @@ class Settings:
         if self.pace not in PACES:
             known = ", ".join(PACES)
             raise UserError(f"methods.{self.method}.pace '{self.pace}': known are {known}")
+        for key, within in {
+            **{key: getattr(self, key) > 0 for key in ("rho1", "rho2", "beta", "clip")},
+            "ramp": 0 < self.ramp <= 1,
+            "trust": self.trust >= 1,
+        }.items():
+            if not within:
+                value = getattr(self, key)
+                raise UserError(f"methods.{self.method}.{key}: {value} is out of its range")
 
 
 def compress(problem: Problem, settings: Settings) -> Compressed:
@@ -167,6 +175,10 @@ class Solver:
         iterations = self.settings.ramp * self.problem.training.iterations
         return max(1 - (iteration + 1) / max(iterations, 1), 0)
 
+    def _targets(self, iteration: int) -> Floats:
+        """Automatic pace: what E(s) may be after this iteration, (limits,)."""
+        return np.asarray(self.budgets + (1 - self.budgets) * self._left(iteration))
+
     def _scale(self, scores: list[Floats]) -> None:
         # The rate of the whole training, not that of the first iteration, which may be warming up.
         alpha = self.problem.training.learning_rate
@@ -180,18 +192,25 @@ class Solver:
         """Lowers s (Eq. 10), after raising z so that E(s) must fall (Section 3.3.3)."""
         slopes = self._slopes(self.s)
         over = np.maximum(self._used(self.s) - self.budgets, 0)
+        # A limit that is ahead of its schedule has no price: the groups that it would narrow are
+        # not those that the others need. With one limit nobody would see the difference.
+        several = self.settings.pace == "automatic" and len(self.z) > 1
+        targets = self._targets(iteration)
+        if several:
+            ahead = self._used(self.s) <= targets
+            self.z[ahead] = over[ahead] = 0
         pull = self.rho1 * np.maximum(self.phi - self.s, 0) + self.y
         g1 = (self.rho2 * over) @ slopes - pull
         for limit in np.flatnonzero(self._used(self.phi) > self.budgets).tolist():
             slope, free = slopes[limit], (self.s > self.lower) & (slopes[limit] > 0)
-            if not free.any():
+            if not free.any() or (several and self._used(self.s)[limit] <= targets[limit]):
                 continue
             others = g1 + np.where(np.arange(len(self.z)) == limit, 0, self.z) @ slopes
             # epsilon is relative: beside a large y an absolute one would be lost to rounding.
             prices = np.maximum(-others[free], 0) * (1 + 1e-3) / slope[free]
             self.z[limit] = max(self.z[limit], prices.min(), 1e-3 * self.rho2[limit])
             if self.settings.pace == "automatic":
-                self._follow_pace(iteration, limit, others, slope, free)
+                self._follow_pace(targets[limit], limit, others, slope, free)
         if self.settings.pace == "fixed":
             free = (self.s > self.lower) & (slopes > 0).any(axis=0)
             step = np.where(free, np.maximum(g1 + self.z @ slopes, 0), 0)
@@ -200,7 +219,7 @@ class Solver:
             self.s = np.maximum(self.s - self.settings.beta * step, self.lower)
 
     def _follow_pace(
-        self, iteration: int, limit: int, g1: Floats, slope: Floats, free: NDArray[np.bool_]
+        self, target: float, limit: int, g1: Floats, slope: Floats, free: NDArray[np.bool_]
     ) -> None:
         """The smallest z, and the step of s with it, for which E(s) is on schedule.
 
@@ -208,8 +227,6 @@ class Solver:
         at most the trust region, so that its dual y can tell in time what its channels are worth.
         """
         iterations = max(self.settings.ramp * self.problem.training.iterations, 1)
-        budget = self.budgets[limit]
-        target = budget + (1 - budget) * self._left(iteration)
         if self._used(self.s)[limit] <= target:
             return
         region = np.where(free, self.settings.trust / iterations * self.full, 0)

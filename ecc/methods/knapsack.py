@@ -146,7 +146,8 @@ def choose(problem: Problem, values: list[Floats], target_j: float, units: int) 
         energy = problem.energy.energy(trials)
         costs.append(energy - energy[0])
         worth.append(np.concatenate([[0.0], np.cumsum(each)])[least[group] :])
-    low, high, best = 0.0, float(sum(cost[-1] for cost in costs)), least
+    # A model may err so far that wider costs less: then as if it cost nothing.
+    low, high, best = 0.0, float(sum(max(cost[-1], 0) for cost in costs)), least
     for _ in range(12):
         middle = (low + high) / 2
         extra = knapsack(costs, worth, middle, units)
@@ -168,7 +169,8 @@ def knapsack(costs: list[Floats], values: list[Floats], capacity: float, units: 
     best = np.zeros(size + 1)  # of the groups so far, for every capacity
     taken = []
     for cost, value in zip(costs, values, strict=True):
-        scaled = np.maximum(cost, 0) / capacity * units if capacity > 0 else np.sign(cost) * units
+        cost = np.maximum(cost, 0)
+        scaled = cost / capacity * units if capacity > 0 else np.sign(cost) * units
         need = np.ceil(scaled * (1 - 1e-12)).astype(int)
         found, option = np.full(size + 1, -np.inf), np.zeros(size + 1, dtype=np.int64)
         for k in np.flatnonzero(need <= size):

@@ -40,6 +40,13 @@ class Settings:
             if getattr(self, key) not in known:
                 value = getattr(self, key)
                 raise UserError(f"methods.netadapt.{key} '{value}': known are {', '.join(known)}")
+        for key, within in {
+            "decay": 0 < self.decay < 1,
+            "reduction": 0 < self.reduction <= 1,
+        }.items():
+            if not within:
+                value = getattr(self, key)
+                raise UserError(f"methods.netadapt.{key}: {value} is out of its range")
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ def _proposals(
         trials[:, group] = np.arange(bound, width)
         energy_j = problem.energy.energy(trials)
         smallest.append((group, trials[0]))
-        if energy_j[0] < now_j:
+        if energy_j[0] < now_j * (1 - 1e-9):  # beyond rounding, which no joule is saved by
             saving.append((group, trials[0]))
         inside = np.flatnonzero(energy_j <= target)
         if len(inside):
