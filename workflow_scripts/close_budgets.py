@@ -45,7 +45,7 @@ def close_budgets(
     images = data.load(dataset, Path(manifest).parent)
     before = []
     for each, run in zip(networks, found, strict=True):
-        # With statistics of the same batches as afterwards: the difference is that of channels alone.
+        # With statistics of the same batches as afterwards: the difference is the channels' alone.
         kept = full.channels.kept(each)
         narrow(each, full.channels, kept, images.train, seed=run["seed"], device=device)
         before.append(evaluate(each, images.holdout, device=device))
