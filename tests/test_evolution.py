@@ -333,6 +333,9 @@ def test_figures_do_without_times_that_no_platform_tells():
     near = evidence.nearly_as_good(networks)
     assert near[["saved_latency_s", "range_latency_s"]].isna().all(axis=None)
     assert near[["saved_energy_j", "range_energy_j"]].notna().all(axis=None)
+    alone = evidence.nearly_as_good(networks.nlargest(1, "accuracy"))
+    assert (alone["networks"] == 1).all()
+    assert alone[["saved_energy_j", "range_energy_j"]].isna().all(axis=None)
     figure = evidence.spread(networks, {"tiny": "Eyeriss (estimated)"})
     assert [axes.get_xlabel() for axes in figure.axes] == list(evidence.COSTS.values())[:2]
 

@@ -287,7 +287,7 @@ def _value(
             "/".join(map(names.name, value if isinstance(value, list) else [value]))
             for value in where.values()
         )
-        raise NoDataError(f"{table}.csv has no {wanted}")
+        raise NoDataError(f"{table}.csv has no {column.replace('_', ' ')} of {wanted}")
     many = f"{column.replace('_', ' ')}, {of} of {len(found)}"
     return _judge(_exactly(float(found.agg(of))), many, at_least, at_most)
 

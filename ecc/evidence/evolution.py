@@ -39,7 +39,8 @@ def nearly_as_good(networks: pd.DataFrame) -> pd.DataFrame:
     """How much networks differ whose accuracy is within a margin of the best, for each run.
 
     `saved_*`: what the most accurate network costs over the cheapest nearly as good;
-    `range_*`: the largest over the smallest cost among them. Empty where a platform tells no times.
+    `range_*`: the largest over the smallest cost among them. Empty where the best one is alone, and
+    where a platform tells no times.
     """
     rows = []
     for (study, arm, seed), run in networks.groupby(["study", "arm", "seed"]):
@@ -48,8 +49,9 @@ def nearly_as_good(networks: pd.DataFrame) -> pd.DataFrame:
             near = run[run["accuracy"] >= best["accuracy"] - margin - 1e-9]
             row = {"study": study, "arm": arm, "seed": seed, "margin": margin}
             row |= {"networks": len(near), "best_accuracy": best["accuracy"]}
-            row |= {f"saved_{cost}": best[cost] / near[cost].min() for cost in COSTS}
-            row |= {f"range_{cost}": near[cost].max() / near[cost].min() for cost in COSTS}
+            costs = near if len(near) > 1 else near.iloc[:0]  # of none: NaN
+            row |= {f"saved_{cost}": best[cost] / costs[cost].min() for cost in COSTS}
+            row |= {f"range_{cost}": costs[cost].max() / costs[cost].min() for cost in COSTS}
             rows.append(row)
     return pd.DataFrame(rows)
 
