@@ -287,3 +287,11 @@ def test_a_wrong_claim_is_refused(tmp_path, change, message):
     path.write_text(yaml.safe_dump([claim | change]))
     with pytest.raises(UserError, match=message):
         claims.read(path)
+
+
+def test_a_value_that_is_not_there_is_named():
+    near = pd.DataFrame({"arm": ["accuracy"], "margin": [0.01], "range_energy_j": [np.nan]})
+    rule = {"kind": "value", "table": "near", "column": "range_energy_j", "of": "median"}
+    found = verdict({**rule, "where": {"arm": ["accuracy", "ecc"], "margin": 0.01}}, near=near)
+    assert found["verdict"] == OPEN
+    assert found["reason"] == "near.csv has no range energy j of accuracy/ECC 0.01"

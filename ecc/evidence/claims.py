@@ -284,7 +284,9 @@ def _value(
     found = _where(_table(tables, table), where)[column].dropna()
     if found.empty:
         wanted = " ".join(
-            "/".join(map(names.name, value if isinstance(value, list) else [value]))
+            "/".join(
+                names.name(str(one)) for one in (value if isinstance(value, list) else [value])
+            )
             for value in where.values()
         )
         raise NoDataError(f"{table}.csv has no {column.replace('_', ' ')} of {wanted}")
