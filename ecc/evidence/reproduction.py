@@ -23,7 +23,9 @@ from ecc.runs import write_text
 
 MOVED = ["file", "where", "reference", "found"]
 # Wall clock; what the run of a sensor was like.
-NOT_REPEATED_FILES = {"timings.csv", "equal_terms.csv", "repeatability.csv", "provenance.json"}
+NOT_REPEATED_FILES = {
+    *("timings.csv", "equal_terms.csv", "repeatability.csv", "provenance.json", "campaign.json")
+}
 NOT_REPEATED_FOLDERS = {"logs", "benchmarks", "campaign"}
 CHECKSUMS = "checksums.txt"
 NOT_REPEATED = {"seconds", "timings", "peak_memory_mb", "hardware", "versions", "commit"}
