@@ -78,7 +78,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = Network("mobilenet", CLASSES, size=SIZE)
-    samples = energy.sample(get("jetson_tx2"), Deployed(network.structure), 500, 0, 0, 500)
+    platform = get("jetson_tx2")
+    samples = energy.sample(platform, Deployed(network.structure), 500, seed=0).samples
     widths, joules = samples.filter(like="width_").to_numpy(), samples["energy_j"].to_numpy()
     model, _ = energy.fit(
         "bilinear_graph", "nnls", network.structure, widths, joules, {}, test=(widths, joules)

@@ -28,7 +28,7 @@ NNLS = {"bilinear_graph": {}, "bilinear_chain": {"reweightings": 2}}
 
 def main() -> None:
     structure = Network("mobilenet", classes=1001).structure
-    frame = energy.sample(get("jetson_tx2"), Deployed(structure), SAMPLES, 0, 0, SAMPLES)
+    frame = energy.sample(get("jetson_tx2"), Deployed(structure), SAMPLES, seed=0).samples
     widths, joules = frame.filter(like="width_").to_numpy(), frame["energy_j"].to_numpy()
     train, test = ((widths[rows], joules[rows]) for rows in energy.split(SAMPLES, TEST, seed=0))
 
