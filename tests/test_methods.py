@@ -329,16 +329,16 @@ class Rounded:
 
 
 def test_rounding_does_not_decide_which_group_shrinks_first(tiny_problem):
-    problem = tiny_problem(0.5, iterations=1)
+    problem = tiny_problem(0.5, iterations=100)
     narrowed = set()
     for seed in range(20):
         changed = replace(problem, energy=Rounded(problem.energy, seed))
-        solver = Solver(changed, changed.student(), Settings(ramp=100.0))
+        solver = Solver(changed, changed.student(), Settings(ramp=1.0))
         train(
             solver.model,
             problem.train,
             problem.distillation(),
-            problem.training,
+            replace(problem.training, iterations=1),
             seed=0,
             update=solver,
         )
