@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ecc.errors import UserError
+from ecc.errors import require
 from ecc.finegrained.densities import densities
 from ecc.finegrained.filters import largest, prune_filters
 from ecc.methods.recording import Recordable, Recorder, layer_of
@@ -54,20 +54,20 @@ class Settings:
     rounds: int = 20
 
     def __post_init__(self) -> None:
-        for key, within in {
-            "order": self.order in ORDERS,
-            "removed": 0 < self.removed < 1,
-            "kept": 0 < self.kept < 1,
-            "tolerance": self.tolerance >= 0,
-            "growth": self.growth >= 1,
-            "ridge": self.ridge > 0,
-            "images": self.images >= 1,
-            "positions": self.positions >= 1,
-            "threshold": self.threshold >= 0,
-            "rounds": self.rounds >= 1,
-        }.items():
-            if not within:
-                raise UserError(f"eap: {key}: {getattr(self, key)} is out of its range")
+        require(
+            self,
+            "eap: ",
+            order=self.order in ORDERS,
+            removed=0 < self.removed < 1,
+            kept=0 < self.kept < 1,
+            tolerance=self.tolerance >= 0,
+            growth=self.growth >= 1,
+            ridge=self.ridge > 0,
+            images=self.images >= 1,
+            positions=self.positions >= 1,
+            threshold=self.threshold >= 0,
+            rounds=self.rounds >= 1,
+        )
 
 
 @dataclass(frozen=True)

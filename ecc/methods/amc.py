@@ -21,7 +21,7 @@ from scipy.stats import truncnorm
 from torch import Tensor, nn
 
 from ecc import runs
-from ecc.errors import UserError
+from ecc.errors import require
 from ecc.methods.ddpg import Agent
 from ecc.methods.problem import Compressed, Problem
 from ecc.methods.reconstruction import Reconstruction
@@ -55,19 +55,19 @@ class Settings:
     holdout_images: int = 0
 
     def __post_init__(self) -> None:
-        for key, within in {
-            "episodes": self.episodes >= 1,
-            "warm_up": self.warm_up >= 1,
-            "noise": self.noise > 0,
-            "decay": 0 < self.decay <= 1,
-            "smallest_ratio": 0 <= self.smallest_ratio <= 1,
-            "multiple": self.multiple >= 1,
-            "batches": self.batches >= 0,
-            "positions": self.positions >= 1,
-            "holdout_images": self.holdout_images >= 0,
-        }.items():
-            if not within:
-                raise UserError(f"methods.amc.{key}: {getattr(self, key)} is out of its range")
+        require(
+            self,
+            "methods.amc.",
+            episodes=self.episodes >= 1,
+            warm_up=self.warm_up >= 1,
+            noise=self.noise > 0,
+            decay=0 < self.decay <= 1,
+            smallest_ratio=0 <= self.smallest_ratio <= 1,
+            multiple=self.multiple >= 1,
+            batches=self.batches >= 0,
+            positions=self.positions >= 1,
+            holdout_images=self.holdout_images >= 0,
+        )
 
 
 IMAGES = 50  # of one batch that least squares sees

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecc.channels import Reader, widths_of
-from ecc.errors import UserError
+from ecc.errors import require
 from ecc.methods.problem import Compressed, FixedZeros, Problem
 from ecc.methods.reconstruction import least_squares
 from ecc.methods.recording import Recorder
@@ -47,16 +47,16 @@ class Settings:
     positions: int = 4
 
     def __post_init__(self) -> None:
-        for key, within in {
-            "removed": 0 < self.removed < 1,
-            "tolerance": self.tolerance > 0,
-            "growth": self.growth >= 1.05,  # nearer to 1 there would be thousands of rounds
-            "ridge": self.ridge > 0,
-            "images": self.images >= 1,
-            "positions": self.positions >= 1,
-        }.items():
-            if not within:
-                raise UserError(f"methods.eap.{key}: {getattr(self, key)} is out of its range")
+        require(
+            self,
+            "methods.eap.",
+            removed=0 < self.removed < 1,
+            tolerance=self.tolerance > 0,
+            growth=self.growth >= 1.05,  # nearer to 1 there would be thousands of rounds
+            ridge=self.ridge > 0,
+            images=self.images >= 1,
+            positions=self.positions >= 1,
+        )
 
 
 def compress(problem: Problem, settings: Settings) -> Compressed:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ecc.channels import widths_of
-from ecc.errors import UserError
+from ecc.errors import UserError, require
 from ecc.methods.problem import Compressed, Limit, Problem, Widths
 from ecc.training import train
 
@@ -58,14 +58,16 @@ class Settings:
         if self.pace not in PACES:
             known = ", ".join(PACES)
             raise UserError(f"methods.{self.method}.pace '{self.pace}': known are {known}")
-        for key, within in {
-            **{key: getattr(self, key) > 0 for key in ("rho1", "rho2", "beta", "clip")},
-            "ramp": 0 < self.ramp <= 1,
-            "trust": self.trust >= 1,
-        }.items():
-            if not within:
-                value = getattr(self, key)
-                raise UserError(f"methods.{self.method}.{key}: {value} is out of its range")
+        require(
+            self,
+            f"methods.{self.method}.",
+            rho1=self.rho1 > 0,
+            rho2=self.rho2 > 0,
+            beta=self.beta > 0,
+            clip=self.clip > 0,
+            ramp=0 < self.ramp <= 1,
+            trust=self.trust >= 1,
+        )
 
 
 def compress(problem: Problem, settings: Settings) -> Compressed:
@@ -190,14 +192,14 @@ class Solver:
 
     def _update_bounds(self, iteration: int) -> None:
         """Lowers s (Eq. 10), after raising z so that E(s) must fall (Section 3.3.3)."""
-        slopes = self._slopes(self.s)
-        over = np.maximum(self._used(self.s) - self.budgets, 0)
+        slopes, used = self._slopes(self.s), self._used(self.s)
+        over = np.maximum(used - self.budgets, 0)
         # A limit that is ahead of its schedule has no price: the groups that it would narrow are
-        # not those that the others need. With one limit nobody would see the difference.
+        # not those that the others need. A single one keeps its own, which moves no width.
         several = self.settings.pace == "automatic" and len(self.z) > 1
         targets = self._targets(iteration)
         if several:
-            ahead = self._used(self.s) <= targets
+            ahead = used <= targets
             self.z[ahead] = over[ahead] = 0
         pull = self.rho1 * np.maximum(self.phi - self.s, 0) + self.y
         g1 = (self.rho2 * over) @ slopes - pull

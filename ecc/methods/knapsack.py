@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ecc.channels import widths_of
-from ecc.errors import UserError
+from ecc.errors import require
 from ecc.methods.problem import Compressed, Problem
 from ecc.training import train
 
@@ -37,14 +37,14 @@ class Settings:
     units: int = 2000
 
     def __post_init__(self) -> None:
-        for key, within in {
-            "steps": self.steps >= 1,
-            "ramp": 0 < self.ramp <= 1,
-            "smoothing": 0 <= self.smoothing < 1,
-            "units": self.units >= 10,
-        }.items():
-            if not within:
-                raise UserError(f"methods.knapsack.{key}: {getattr(self, key)} is out of its range")
+        require(
+            self,
+            "methods.knapsack.",
+            steps=self.steps >= 1,
+            ramp=0 < self.ramp <= 1,
+            smoothing=0 <= self.smoothing < 1,
+            units=self.units >= 10,
+        )
 
 
 def compress(problem: Problem, settings: Settings) -> Compressed:

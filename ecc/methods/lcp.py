@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecc.channels import widths_of
-from ecc.errors import UserError
+from ecc.errors import UserError, require
 from ecc.methods.problem import Compressed, FixedZeros, Problem
 from ecc.training import device_of, train
 
@@ -43,16 +43,16 @@ class Settings:
     search: float = 0.5
 
     def __post_init__(self) -> None:
-        for key, within in {
-            "evaluations": self.evaluations >= 1,
-            "population": self.population >= 1,
-            "tournament": self.tournament >= 1,
-            "mutated": 0 < self.mutated <= 1,
-            "sigma": self.sigma > 0,
-            "search": 0 <= self.search <= 1,
-        }.items():
-            if not within:
-                raise UserError(f"methods.lcp.{key}: {getattr(self, key)} is out of its range")
+        require(
+            self,
+            "methods.lcp.",
+            evaluations=self.evaluations >= 1,
+            population=self.population >= 1,
+            tournament=self.tournament >= 1,
+            mutated=0 < self.mutated <= 1,
+            sigma=self.sigma > 0,
+            search=0 <= self.search <= 1,
+        )
         if self.tournament > self.population:
             raise UserError(
                 f"methods.lcp.tournament: {self.tournament} cannot be drawn from a population of "

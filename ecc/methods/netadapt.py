@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ecc.errors import UserError
+from ecc.errors import UserError, require
 from ecc.methods.problem import Compressed, FixedZeros, Problem, evenly
 from ecc.training import adam, evaluate, train
 
@@ -40,13 +40,12 @@ class Settings:
             if getattr(self, key) not in known:
                 value = getattr(self, key)
                 raise UserError(f"methods.netadapt.{key} '{value}': known are {', '.join(known)}")
-        for key, within in {
-            "decay": 0 < self.decay < 1,
-            "reduction": 0 < self.reduction <= 1,
-        }.items():
-            if not within:
-                value = getattr(self, key)
-                raise UserError(f"methods.netadapt.{key}: {value} is out of its range")
+        require(
+            self,
+            "methods.netadapt.",
+            decay=0 < self.decay < 1,
+            reduction=0 < self.reduction <= 1,
+        )
 
 
 @dataclass(frozen=True)
