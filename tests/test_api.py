@@ -43,14 +43,8 @@ def workflow(tmp_path_factory):
         name: str(folder / name)
         for name in (
             *("structure.json", "samples.csv", "sweep.csv", "dense.json", "provenance.json"),
-            *(
-                "model.json",
-                "errors.csv",
-                "fit.csv",
-                "residuals.csv",
-                "budgets.json",
-                "dense.safetensors",
-            ),
+            *("model.json", "errors.csv", "fit.csv", "residuals.csv", "budgets.json"),
+            "dense.safetensors",
             *("dense_metrics.json", "masked.safetensors", "compression.csv"),
             *("compression.json", "closing.json", "slim.safetensors", "finetuning.csv"),
             *("metrics.json", "energy.json"),

@@ -56,8 +56,8 @@ def html(tmp_path_factory):
     titles = {"jetson_tx2": "emulated Jetson TX2"}
     made_by = {"figure_04": "figures", "staircase": "measurements", "comparison": "tables"}
     below = {"comparison": table}
-    shown = page.render(decided, below, drawn, [EXPERIMENT], titles, made_by, "cores: 2")
-    (folder / "index.html").write_text(shown)
+    text = page.render(decided, below, drawn, [EXPERIMENT], titles, made_by, "cores: 2")
+    (folder / "index.html").write_text(text)
     return folder / "index.html"
 
 

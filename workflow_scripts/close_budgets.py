@@ -62,10 +62,11 @@ def close_budgets(
         journal=Path(journal),
     )
     for file, result, run, accuracy in zip(files, closed, found, before, strict=True):
-        narrow(
-            result.model, full.channels, result.keep, images.train, seed=run["seed"], device=device
-        )
-        after = evaluate(result.model, images.holdout, device=device)
+        after = accuracy
+        if result.widths.tolist() != run["widths"]:
+            seed = run["seed"]
+            narrow(result.model, full.channels, result.keep, images.train, seed=seed, device=device)
+            after = evaluate(result.model, images.holdout, device=device)
         runs.write_json(
             file,
             {

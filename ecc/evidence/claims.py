@@ -136,8 +136,11 @@ def stated(query: Mapping[str, Any] | None, published: pd.DataFrame) -> float:
 
 
 def _rules(claim: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rule = claim["rule"]
-    return rule if isinstance(rule, list) else [rule]
+    return _listed(claim["rule"])
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _apply(rule: Mapping[str, Any], tables: Tables) -> Found:
@@ -171,8 +174,7 @@ def _table(tables: Tables, name: str) -> pd.DataFrame:
 
 def _where(frame: pd.DataFrame, query: Mapping[str, Any]) -> pd.DataFrame:
     for column, value in query.items():
-        wanted = value if isinstance(value, list) else [value]
-        frame = frame[frame[column].isin(wanted)]
+        frame = frame[frame[column].isin(_listed(value))]
     return frame
 
 
@@ -284,10 +286,7 @@ def _value(
     found = _where(_table(tables, table), where)[column].dropna()
     if found.empty:
         wanted = " ".join(
-            "/".join(
-                names.name(str(one)) for one in (value if isinstance(value, list) else [value])
-            )
-            for value in where.values()
+            "/".join(names.name(str(one)) for one in _listed(value)) for value in where.values()
         )
         raise NoDataError(f"{table}.csv has no {column.replace('_', ' ')} of {wanted}")
     many = f"{column.replace('_', ' ')}, {of} of {len(found)}"

@@ -1,6 +1,7 @@
 """How AMC's agent learns: the reward of its episodes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -33,7 +34,9 @@ def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             ],
             share_y="row",
         )
+        ends: list[list[tuple[float, float, str, Any]]] = []
         for one, frame in zip(axes, shown.values(), strict=True):
+            ends.append([])
             budgets = sorted(frame["budget_fraction"].unique(), reverse=True)
             for budget, mark in zip(budgets, style.ramp(len(budgets)), strict=True):
                 runs = frame[frame["budget_fraction"] == budget]
@@ -41,19 +44,13 @@ def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
                 smooth = found["holdout_accuracy"].rolling(WINDOW, min_periods=1).mean()
                 one.plot(smooth, color=mark["color"], lw=1.2)
                 one.plot(found["best"], color=mark["color"], lw=0.8, ls=(0, (4, 2)))
+                end = found.index[-1], found["best"].iloc[-1]
+                ends[-1].append((*end, f"{budget:.2f} of dense", mark["color"]))
             first = frame[frame["noise"].notna()]["episode"].min()
             one.axvline(first - 0.5, color="black", lw=0.7, ls=":")
             one.set(xlabel="episode", xlim=(0, None))
         for one, frame in list(zip(axes, shown.values(), strict=True))[::2]:
             one.set(ylabel=f"{frame['score'].iloc[0]} on hold-out images", ylim=(0, None))
-        for one, frame in zip(axes, shown.values(), strict=True):
-            last = frame[frame["episode"] == frame["episode"].max()]
-            best = last.groupby("budget_fraction")["best"].mean().sort_index(ascending=False)
-            colours = [mark["color"] for mark in style.ramp(len(best))]
-            at = frame["episode"].max()
-            ends = [
-                (at, reached, f"{budget:.2f} of dense", colour)
-                for (budget, reached), colour in zip(best.items(), colours, strict=True)
-            ]
-            style.label_lines(one, ends, "right")
+        for one, named in zip(axes, ends, strict=True):
+            style.label_lines(one, named, "right")
     return figure
