@@ -118,9 +118,11 @@ def test_every_claim_has_a_verdict_and_the_page_shows_all_figures(finished):
     listed = yaml.safe_load((ROOT / "resources/claims.yaml").read_text())
     assert list(decided["claim_id"]) == [claim["id"] for claim in listed]
     by_id = decided.set_index("claim_id")
-    # One seed has no interval, but energies of the smoke run do, and EAP's and evolution's studies.
-    for name in ("energy_model_error", "platforms", "eap_convolutions", "evolution_energy"):
+    # One seed has no interval, but energies of the smoke run do, and EAP's study.
+    for name in ("energy_model_error", "platforms", "eap_convolutions"):
         assert by_id.loc[name, "ours"] > 0
+    # Which networks evolve to the same accuracy, if any, depends on the processor.
+    assert len(pd.read_csv(results / "tables/evolution_nearly_as_good.csv"))
     assert "one seed has no interval" in by_id.loc["mobilenet_over_netadapt", "reason"]
     page = (results / "index.html").read_text()
     figures = sorted(path.stem for path in (results / "figures").glob("*.png"))
