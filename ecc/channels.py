@@ -96,13 +96,10 @@ class Channels:
 
     def keep_largest(self, model: nn.Module, widths: ArrayLike) -> list[Tensor]:
         """The `widths` (groups,) channels of largest norm in each group: bool (S,) each."""
-        keep = []
-        for norms, width in zip(self.norms(model), np.asarray(widths, dtype=int), strict=True):
-            chosen = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
-            # A stable sort, so that equal norms choose the same channels everywhere.
-            chosen[torch.sort(norms, descending=True, stable=True).indices[: int(width)]] = True
-            keep.append(chosen)
-        return keep
+        return [
+            largest(norms, int(width))
+            for norms, width in zip(self.norms(model), np.asarray(widths), strict=True)
+        ]
 
     def keeping(self, channels: Sequence[Sequence[int]]) -> list[Tensor]:
         """The choice that keeps the channels of these numbers, for each group: bool (S,) each."""
@@ -116,11 +113,16 @@ class Channels:
     @torch.no_grad()
     def mask(self, model: nn.Module, keep: Sequence[Tensor]) -> None:
         """Zeroes in place every weight that reads a channel where `keep` is false."""
-        for group, kept in zip(self.readers, keep, strict=True):
-            dropped = ~kept.cpu()
-            if dropped.any():
-                for reader in group:
-                    reader.zero(reader.weight(model), dropped)
+        for group, kept in enumerate(keep):
+            self.mask_group(model, group, kept)
+
+    @torch.no_grad()
+    def mask_group(self, model: nn.Module, group: int, kept: Tensor) -> None:
+        """The same of one group: `kept` is bool (S,)."""
+        dropped = ~kept.cpu()
+        if dropped.any():
+            for reader in self.readers[group]:
+                reader.zero(reader.weight(model), dropped)
 
     def first(self, widths: ArrayLike) -> list[Tensor]:
         """The choice of the first channels of every group, as many as `widths` (groups,).
@@ -153,6 +155,14 @@ class Channels:
         for parameter in slimmed.parameters():
             parameter.grad = None
         return slimmed
+
+
+def largest(norms: Tensor, width: int) -> Tensor:
+    """The choice of the `width` channels of largest norm (S,): bool (S,)."""
+    chosen = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
+    # A stable sort, so that equal norms choose the same channels everywhere.
+    chosen[torch.sort(norms, descending=True, stable=True).indices[:width]] = True
+    return chosen
 
 
 def widths_of(keep: Sequence[Tensor]) -> NDArray[np.int64]:

@@ -87,7 +87,7 @@ class Segmentation:
         # Imported here, because it takes a second and classification does without.
         from torchmetrics.classification import MulticlassJaccardIndex
 
-        metric = MulticlassJaccardIndex(self.void + 1, ignore_index=self.void)
+        metric = MulticlassJaccardIndex(self.void + 1, ignore_index=self.void, validate_args=False)
         for found, labels in predictions:
             metric.update(found, labels)
         return float(metric.compute())

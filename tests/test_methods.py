@@ -463,10 +463,9 @@ def test_netadapt_judges_a_network_without_changing_it(tiny_problem):
     problem = tiny_problem(0.5)
     model = problem.student()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    full = netadapt._score_of_masked(problem, model, problem.full_widths)
-    assert full == evaluate(model, problem.holdout)
-    narrow = netadapt._score_of_masked(problem, model, problem.smallest)
-    masked = copy.deepcopy(model)
-    problem.channels.mask(masked, problem.channels.keep_largest(masked, problem.smallest))
-    assert narrow == evaluate(masked, problem.holdout)
+    for group, kept in enumerate(problem.channels.keep_largest(model, problem.smallest)):
+        narrow = netadapt._score_of_masked(problem, model, group, kept)
+        masked = copy.deepcopy(model)
+        problem.channels.mask_group(masked, group, kept)
+        assert narrow == evaluate(masked, problem.holdout)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

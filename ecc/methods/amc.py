@@ -170,16 +170,14 @@ class Pruner:
     def __init__(self, problem: Problem, settings: Settings):
         self.problem, channels = problem, problem.channels
         self.device = device_of(problem.training.device)
-        self.dense = problem.student().to(self.device).eval()
+        self.dense = problem.student().eval()
         norms = channels.scores(self.dense, torch.abs)
         self.order = [torch.sort(n, descending=True, stable=True).indices.cpu() for n in norms]
         stream = problem.train.batches(IMAGES, problem.seed)
         images = [next(stream)[0] for _ in range(settings.batches)]
         recorder = Recorder(images, settings.positions, seed=problem.seed)
         self.reconstruction = Reconstruction(channels, self.dense, recorder if images else None)
-        last = problem.training.channels_last
-        memory_format = torch.channels_last if last else torch.contiguous_format
-        self.model = problem.student().to(self.device).eval().to(memory_format=memory_format)
+        self.model = problem.student().eval()
         few = settings.holdout_images
         self.holdout = problem.some_holdout(few) if few else problem.holdout
 

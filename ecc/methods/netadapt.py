@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from ecc.channels import largest, widths_of
 from ecc.errors import UserError, require
 from ecc.methods.problem import Compressed, FixedZeros, Problem, evenly
 from ecc.training import adam, evaluate, train
@@ -50,11 +51,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """`trained`: its network, optimizer and channels; None where it had no iterations."""
+    """A network on the way. Without iterations of its own, `model` is still that of the round."""
 
     group: int
-    trained: tuple[nn.Module, Adam, list[Tensor]] | None
-    widths: NDArray[np.int64]
+    model: nn.Module
+    optimizer: Adam
+    keep: list[Tensor]
     accuracy: float
     energy_j: float
 
@@ -65,37 +67,38 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     The iterations are divided evenly over rounds x groups; what candidates that drop out leave
     over trains the final network.
     """
-    channels, device = problem.channels, problem.training.device
+    channels, full = problem.channels, problem.full_widths
     targets = list(_targets(problem, settings))
-    shares = evenly(problem.training.iterations, len(targets) * len(problem.full_widths))
-    model, widths = problem.student(), problem.full_widths
-    optimizer = adam(model, problem.training)
-    keep = channels.keep_largest(model, widths)
-    accuracy = evaluate(model, problem.holdout, device=device)
+    shares = evenly(problem.training.iterations, len(targets) * len(full))
+    model = problem.student()
+    now = _Candidate(
+        group=-1,
+        model=model,
+        optimizer=adam(model, problem.training),
+        keep=channels.keep_largest(model, full),
+        accuracy=evaluate(model, problem.holdout, device=problem.training.device),
+        energy_j=problem.joules(full),
+    )
     rows = []
     for number, target in enumerate(targets):
-        while (energy_j := problem.joules(widths)) > target:
+        while now.energy_j > target:
+            norms = channels.norms(now.model)
             candidates = (
-                _candidate(problem, model, optimizer, group, narrowed, next(shares, 0), number)
-                for group, narrowed in _proposals(problem, widths, target)
+                _candidate(problem, now, norms, group, widths, next(shares, 0), number)
+                for group, widths in _proposals(problem, widths_of(now.keep), target)
             )
-            best = max(candidates, key=partial(_score, settings, accuracy, energy_j))
-            if best.trained:
-                model, optimizer, keep = best.trained
-            else:
-                keep = channels.keep_largest(model, best.widths)
-                channels.mask(model, keep)
-            widths, accuracy = best.widths, best.accuracy
+            now = max(candidates, key=partial(_score, settings, now))
+            channels.mask(now.model, now.keep)
             rows.append(
                 {
                     "round": number,
-                    "group": best.group,
-                    "energy_j": best.energy_j,
-                    "holdout_accuracy": accuracy,
+                    "group": now.group,
+                    "energy_j": now.energy_j,
+                    "holdout_accuracy": now.accuracy,
                 }
             )
-    _train_masked(problem, model, optimizer, keep, sum(shares), len(targets))
-    return Compressed(model, keep, pd.DataFrame(rows), problem.training.iterations)
+    _train_masked(problem, now.model, now.optimizer, now.keep, sum(shares), len(targets))
+    return Compressed(now.model, now.keep, pd.DataFrame(rows), problem.training.iterations)
 
 
 def _targets(problem: Problem, settings: Settings) -> Iterator[float]:
@@ -140,34 +143,34 @@ def _proposals(
 
 def _candidate(
     problem: Problem,
-    model: nn.Module,
-    optimizer: Adam,
+    now: _Candidate,
+    norms: list[Tensor],
     group: int,
     widths: NDArray[np.int64],
     iterations: int,
     round_number: int,
 ) -> _Candidate:
-    trained, energy_j = None, problem.joules(widths)
+    """`now` with one group narrowed to its width of `widths`; `norms` are those of its channels."""
+    model, optimizer, keep = now.model, now.optimizer, [*now.keep]
+    keep[group] = largest(norms[group], int(widths[group]))
     if iterations:
         # Copied together: Adam's moments are carried on, or its first steps would all be full ones.
-        candidate, moments = copy.deepcopy((model, optimizer))
-        keep = problem.channels.keep_largest(candidate, widths)
-        _train_masked(problem, candidate, moments, keep, iterations, round_number)
-        trained = candidate, moments, keep
-        accuracy = evaluate(candidate, problem.holdout, device=problem.training.device)
+        model, optimizer = copy.deepcopy((model, optimizer))
+        _train_masked(problem, model, optimizer, keep, iterations, round_number)
+        accuracy = evaluate(model, problem.holdout, device=problem.training.device)
     else:
-        accuracy = _score_of_masked(problem, model, widths)
-    return _Candidate(group, trained, widths, accuracy, energy_j)
+        accuracy = _score_of_masked(problem, model, group, keep[group])
+    return _Candidate(group, model, optimizer, keep, accuracy, problem.joules(widths))
 
 
-def _score_of_masked(problem: Problem, model: nn.Module, widths: NDArray[np.int64]) -> float:
-    """Of the network without some channels. It stays as it is: faster than a copy of it."""
-    values = list(model.state_dict().values())  # views: load_state_dict takes ten times as long
-    before = [value.clone() for value in values]
-    problem.channels.mask(model, problem.channels.keep_largest(model, widths))
+def _score_of_masked(problem: Problem, model: nn.Module, group: int, kept: Tensor) -> float:
+    """Of the network with fewer channels in a group. It stays as it is: faster than a copy."""
+    weights = [reader.weight(model).data for reader in problem.channels.readers[group]]
+    before = [weight.clone() for weight in weights]
+    problem.channels.mask_group(model, group, kept)
     accuracy = evaluate(model, problem.holdout, device=problem.training.device)
-    for value, old in zip(values, before, strict=True):
-        value.copy_(old)
+    for weight, old in zip(weights, before, strict=True):
+        weight.copy_(old)
     return accuracy
 
 
@@ -194,8 +197,8 @@ def _train_masked(
         )
 
 
-def _score(settings: Settings, accuracy: float, energy_j: float, candidate: _Candidate) -> float:
+def _score(settings: Settings, now: _Candidate, candidate: _Candidate) -> float:
     if settings.selection == "accuracy":
         return candidate.accuracy
-    saved_j = energy_j - candidate.energy_j
-    return (candidate.accuracy - accuracy) / saved_j if saved_j > 0 else -np.inf
+    saved_j = now.energy_j - candidate.energy_j
+    return (candidate.accuracy - now.accuracy) / saved_j if saved_j > 0 else -np.inf

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ecc import processors
 from ecc.channels import Channels, widths_of
 from ecc.errors import UserError
-from ecc.training import Distillation, Split, TrainingSettings
+from ecc.training import Distillation, Split, TrainingSettings, device_of
 
 Widths = NDArray[np.float64] | NDArray[np.int64]
 
@@ -131,8 +132,10 @@ class Problem:
         )
 
     def student(self) -> nn.Module:
-        """A copy of the dense network, to be compressed."""
-        return copy.deepcopy(self.dense)
+        """A copy of the dense network, to be compressed, on the device and in training's layout."""
+        model, device = copy.deepcopy(self.dense), device_of(self.training.device)
+        layout = processors.layout(model, self.training.channels_last, device)
+        return model.to(device).to(memory_format=layout)
 
     def distillation(self) -> Distillation:
         """The loss that all methods train with; the teacher is the dense network."""
