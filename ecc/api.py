@@ -321,7 +321,7 @@ class _Run:
             self.given.buildable,
             problem.channels,
             model,
-            [(masked, problem.budget_j)],
+            [(masked, problem.channels.kept(masked), problem.budget_j)],
             smallest=problem.lower_bounds,
             rounds=self.settings.closing_rounds,
             repeats=self.settings.repeats,

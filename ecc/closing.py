@@ -7,8 +7,8 @@ follows.
 """
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ecc.channels import Channels, widths_of
 from ecc.energy import EnergyModel
 from ecc.measuring.interface import Buildable
 from ecc.platforms import Platform
+from ecc.runs import named_seed
 from ecc.training import Split, calibrate, device_of
 
 Widths = NDArray[np.int64]
@@ -31,10 +32,10 @@ BATCHES, IMAGES = 4, 64  # of which batch norms take their statistics
 
 @dataclass
 class Open:
-    """A masked network with its budget; `measured_j` has the measured mean of every round.
+    """A network that is to keep some channels; `measured_j` has the measured mean of every round.
 
     `closed`: whether the last mean is inside the budget by two of its standard errors; None where
-    the platform cannot measure these widths.
+    the platform cannot measure these widths. Joules are seconds where the platform measures those.
     """
 
     model: nn.Module
@@ -53,7 +54,7 @@ def close(
     network: Buildable,
     channels: Channels,
     energy: EnergyModel,
-    networks: Sequence[tuple[nn.Module, float]],
+    networks: Sequence[tuple[nn.Module, list[Tensor], float]],
     *,
     smallest: Widths,
     rounds: int,
@@ -61,13 +62,13 @@ def close(
     seed: int,
     journal: Path | None = None,
 ) -> list[Open]:
-    """Measures masked networks (model, budget in joules), and chooses what is left of those over.
+    """Measures networks (model, channels kept, budget), and chooses what is left of those over.
 
     At most `rounds` times, each a campaign of the platform that measures what is open `repeats`
     times. No group falls below `smallest` (groups,): a network that cannot be narrowed any more is
     not measured until noise is kind. Models stay as they are: see `narrow`.
     """
-    found = [Open(model, channels.kept(model), budget, []) for model, budget in networks]
+    found = [Open(*each, measured_j=[]) for each in networks]
     waiting = found
     for number in range(rounds + 1):
         left = waiting
@@ -97,6 +98,58 @@ def close(
                 if (widths_of(keep) < each.widths).any():
                     each.keep = keep
                     waiting.append(each)
+    return found
+
+
+@dataclass
+class Closed:
+    """What is left of a network that has several budgets, and how each of them ended, by name."""
+
+    keep: list[Tensor]
+    budgets: dict[str, Open] = field(default_factory=dict)
+
+    @property
+    def closed(self) -> bool | None:
+        """False where one is not, None where one could not be measured."""
+        all_of = [each.closed for each in self.budgets.values()]
+        return False if False in all_of else None if None in all_of else True
+
+
+def close_all(
+    meters: Mapping[str, tuple[Platform, EnergyModel]],
+    network: Buildable,
+    channels: Channels,
+    networks: Sequence[tuple[nn.Module, Mapping[str, float]]],
+    *,
+    smallest: Widths,
+    rounds: int,
+    repeats: int,
+    seed: int,
+    journal: Path,
+) -> list[Closed]:
+    """Closes budgets on several platforms: `networks` are models and their budgets by platform.
+
+    `meters` are the platforms with the models of what they measure, in the order of closing: each
+    goes on from what the last one kept, for fewer channels never need more. The rest is as in
+    `close`.
+    """
+    found = [Closed(channels.kept(model)) for model, _ in networks]
+    for place, (name, (platform, energy)) in enumerate(meters.items()):
+        having = [number for number, (_, budgets) in enumerate(networks) if name in budgets]
+        closed = close(
+            platform,
+            network,
+            channels,
+            energy,
+            [(networks[i][0], found[i].keep, networks[i][1][name]) for i in having],
+            smallest=smallest,
+            rounds=rounds,
+            repeats=repeats,
+            seed=named_seed(seed, name) if place else seed,
+            journal=journal / name if place else journal,
+        )
+        for number, result in zip(having, closed, strict=True):
+            found[number].budgets[name], found[number].keep = result, result.keep
     return found
 
 

@@ -1,5 +1,6 @@
 """Whether budgets hold: the energy of given widths, measured again on the platform."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from ecc.energy import EnergyModel
 from ecc.measuring.interface import Buildable
 from ecc.platforms import Platform
+from ecc.runs import named_seed
 
 Row = dict[str, float | bool | None]
 
@@ -37,6 +39,50 @@ def verify(
         measured[known] = energy.reshape(-1, repeats).mean(axis=1)
     modelled = [float(model.energy(row)) for row in rows]
     return [_row(*values) for values in zip(modelled, measured.tolist(), budgets, strict=True)]
+
+
+def verify_limits(
+    limited: Sequence[Mapping[str, float]],
+    models: Mapping[str, EnergyModel],
+    on: Mapping[str, Platform],
+    network: Buildable,
+    widths: ArrayLike,
+    *,
+    repeats: int,
+    seed: int,
+    journal: Path,
+) -> list[dict[str, Row]]:
+    """The same of the limits of n networks, by name: in the unit of what each is a limit on.
+
+    Those of `on` are measured there. The others are counts, which are what their model says.
+    """
+    rows = np.atleast_2d(np.asarray(widths))
+    found: list[dict[str, Row]] = [{} for _ in limited]
+    for name in sorted({name for each in limited for name in each}):
+        having = [number for number, each in enumerate(limited) if name in each]
+        limits = [limited[number][name] for number in having]
+        if name in on:
+            checked = verify(
+                on[name],
+                network,
+                models[name],
+                rows[having],
+                limits,
+                repeats=repeats,
+                seed=named_seed(seed, name),
+                journal=journal / name,
+            )
+        else:
+            counts = [float(models[name].energy(rows[number])) for number in having]
+            checked = [_row(each, each, limit) for each, limit in zip(counts, limits, strict=True)]
+        for number, limit, row in zip(having, limits, checked, strict=True):
+            found[number][name] = {
+                "limit": limit,
+                "modelled": row["modelled_energy_j"],
+                "measured": row["measured_energy_j"] if name in on else None,
+                "within_limit": row["within_budget"],
+            }
+    return found
 
 
 def _row(modelled_j: float, measured_j: float, budget_j: float) -> Row:

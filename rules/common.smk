@@ -187,10 +187,22 @@ def platform_settings(wildcards):
     return config["platforms"][wildcards.platform]
 
 
+def budgeted_on(wildcards):
+    """Settings of the platforms of an experiment's budgets: its own, then those of limits."""
+    return {name: config["platforms"][name] for name in [wildcards.platform, *limiting(wildcards)]}
+
+
+def measuring_on(wildcards):
+    """Names of the platforms that a job measures on."""
+    on_all = wildcards.get("experiment") is not None
+    return list(budgeted_on(wildcards)) if on_all else [wildcards.platform]
+
+
 def recorded(wildcards):
-    """Files of a recorded platform, whose change reruns what replays them."""
-    entry = platform_settings(wildcards)
-    return sorted(Path(entry["folder"]).glob("*")) if entry["kind"] == "recorded" else []
+    """Files of recorded platforms, whose change reruns what replays them."""
+    entries = [config["platforms"][name] for name in measuring_on(wildcards)]
+    folders = [Path(entry["folder"]) for entry in entries if entry["kind"] == "recorded"]
+    return [file for folder in folders for file in sorted(folder.glob("*"))]
 
 
 def measured(platform):
@@ -205,7 +217,7 @@ def sensors(of):
 
 def undisturbed(wildcards):
     """Threads of a job that measures: all of them, so that no other job runs beside it."""
-    return workflow.cores if wildcards.platform and measured(wildcards.platform) else 1
+    return workflow.cores if any(map(measured, measuring_on(wildcards))) else 1
 
 
 def sweeps(wildcards):

@@ -53,7 +53,9 @@ for experiment, on in PAIRS:
                 library=library("close_budgets"),
                 data=manifest,
                 budgets="<results>/budgets/{experiment}/{platform}.json",
-                energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
+                energy_models=of_limits(
+                    "<results>/energy_models/{platform}/{network}/{model}", own=True
+                ),
                 recorded=recorded,
                 masked=all_of(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
                 metrics=all_of(f"<results>/compressed/{RUN}/metrics.json", experiment, on),
@@ -74,7 +76,7 @@ for experiment, on in PAIRS:
                 mem_mb=4000,
                 runtime="12h",
             params:
-                platform=platform_settings,
+                on=budgeted_on,
                 network=network_settings,
                 dataset=dataset_settings,
                 device=config["device"],
@@ -131,8 +133,9 @@ for experiment, on in PAIRS:
         input:
             library=library("verify_energy"),
             structure=of_network("<results>/networks/{network}.json"),
-            energy_model=of_network("<results>/energy_models/{platform}/{network}/{model}"),
-            limits=of_limits("<results>/energy_models/{platform}/{network}/{model}"),
+            energy_models=of_limits(
+                "<results>/energy_models/{platform}/{network}/{model}", own=True
+            ),
             recorded=recorded,
             metrics=all_of(f"<results>/finetuned/{RUN}/metrics.json", experiment, on),
         output:
@@ -151,12 +154,11 @@ for experiment, on in PAIRS:
             mem_mb=1000,
             runtime="12h",
         params:
-            platform=platform_settings,
+            on=budgeted_on,
             network=network_settings,
             repeats=config["energy"]["repeats"],
             seed=config["seed"],
             name="{experiment}/{platform}/{method}",
             journal=f"{config['results']}/verified/{{experiment}}/{{platform}}/{{method}}",
-            limiting=limiting,
         script:
             "../workflow_scripts/verify_energy.py"

@@ -110,10 +110,10 @@ def workflow(tmp_path_factory):
     close_budgets(
         manifest,
         files["budgets.json"],
-        files["model.json"],
+        {"jetson_tx2": files["model.json"]},
         [files["masked.safetensors"]],
         [files["compression.json"]],
-        **own,
+        on={"jetson_tx2": PLATFORM},
         network=ENTRY,
         dataset=DATA,
         device="cpu",
@@ -145,10 +145,9 @@ def workflow(tmp_path_factory):
     )
     verify_energy(
         files["structure.json"],
-        files["model.json"],
-        {},
+        {"jetson_tx2": files["model.json"]},
         [files["metrics.json"]],
-        **own,
+        on={"jetson_tx2": PLATFORM},
         network=ENTRY,
         repeats=SETTINGS.repeats,
         seed=0,

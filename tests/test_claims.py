@@ -235,8 +235,10 @@ def test_all_measured_inside_and_all_limits_kept():
     found = verdict(rule, accuracy_at_budget=frame)
     assert found["verdict"] == FAILS
     assert found["reason"].startswith("5 of 6 networks")
-    table = pd.DataFrame({"method": "ecc", "modelled": [0.9, 1.1], "limit": 1.0})
-    assert verdict({"kind": "within_limits", "method": "ecc"}, limits=table)["verdict"] == FAILS
+    rule = {"kind": "within_limits", "method": "ecc"}
+    for inside, expected in (([True, False], FAILS), ([True, True], HOLDS), ([None, None], OPEN)):
+        table = pd.DataFrame({"method": "ecc", "within_limit": inside})
+        assert verdict(rule, limits=table)["verdict"] == expected
 
 
 def test_pruning_is_judged_by_the_last_accepted_round():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ecc.channels import widths_of
-from ecc.closing import BATCHES, IMAGES, LARGEST_STEP, close, narrow, narrowed
+from ecc.closing import BATCHES, IMAGES, LARGEST_STEP, close, close_all, narrow, narrowed
+from ecc.counts import Count
 from ecc.platforms import Deployed
 
 
@@ -42,7 +43,7 @@ def run(problem, device, *, budgets=(0.6,), rounds=4, repeats=9):
     for share in budgets:
         model = problem.student()
         channels.mask(model, channels.keep_largest(model, [6, 9, 7]))
-        networks.append((model, share * dense_j))
+        networks.append((model, channels.kept(model), share * dense_j))
     return close(
         device,
         Deployed(channels.structure),
@@ -106,6 +107,41 @@ def test_widths_that_cannot_be_measured_are_neither_inside_nor_outside(problem):
     (found,) = run(problem, device)
     assert found.closed is None
     assert (found.measured_j, device.asked) == ([], 0)
+
+
+def test_limits_are_closed_after_the_budget_and_each_is_told(problem, tmp_path):
+    channels, model = problem.channels, problem.student()
+    channels.mask(model, channels.keep_largest(model, [6, 9, 7]))
+    energy_j, parameters = problem.joules([6, 9, 7]), Count("parameters", channels.structure)
+    board, clock = Device(problem.energy, 1.05), Device(parameters, 1.2)
+    limit = float(parameters.energy([6, 9, 7]))
+
+    def run(**budgets):
+        (found,) = close_all(
+            {"board": (board, problem.energy), "clock": (clock, parameters)},
+            Deployed(channels.structure),
+            channels,
+            [(model, budgets)],
+            smallest=problem.smallest,
+            rounds=5,
+            repeats=4,
+            seed=3,
+            journal=tmp_path,
+        )
+        return found
+
+    only = run(board=energy_j)
+    both = run(board=energy_j, clock=limit)
+    assert only.closed
+    assert list(only.budgets) == ["board"]
+    assert both.closed
+    assert both.budgets["board"].measured_j == only.budgets["board"].measured_j
+    assert (widths_of(both.keep) <= widths_of(only.keep)).all()
+    assert 1.2 * parameters.energy(widths_of(both.keep)) <= limit
+    assert 1.2 * parameters.energy(widths_of(only.keep)) > limit
+    assert run(board=energy_j, clock=1.0).closed is False
+    clock.known_widths = False
+    assert run(board=energy_j, clock=limit).closed is None
 
 
 def test_the_least_norm_of_a_group_goes_first(problem):

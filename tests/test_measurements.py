@@ -10,6 +10,7 @@ from PIL import Image
 from ecc import metrics, platforms
 from ecc.__main__ import main as campaign_main
 from ecc.budgets import Budget, Range
+from ecc.counts import Count
 from ecc.energy import BilinearGraph, draw_widths, sample
 from ecc.energy.bilinear import graph_features
 from ecc.errors import UserError
@@ -18,7 +19,7 @@ from ecc.measuring import drift
 from ecc.networks import Network
 from ecc.platforms import Deployed
 from ecc.platforms.recorded import Recorded, record
-from ecc.verification import verify
+from ecc.verification import verify, verify_limits
 
 NETWORK = Network("mobilenet", 10, multiplier=0.25, size=(32, 32))
 STRUCTURE = NETWORK.structure
@@ -105,6 +106,31 @@ def test_verification_measures_every_network_with_its_own_budget():
         assert row["modelled_energy_j"] == pytest.approx(float(model().energy(own)))
         off = row["modelled_energy_j"] / row["measured_energy_j"] - 1
         assert row["relative_model_error"] == pytest.approx(off)
+
+
+def test_limits_are_measured_where_their_platform_is_and_counted_elsewhere(tmp_path):
+    device = platforms.get("jetson_tx2")
+    widths = draw_widths(STRUCTURE, 3, seed=1)
+    exact, count = device.energy(STRUCTURE, widths), Count("macs", STRUCTURE)
+    macs = float(count.energy(widths[2]))
+    limited = [{"board": exact[0] * 0.9}, {}, {"board": exact[2] * 1.1, "macs": macs}]
+    found = verify_limits(
+        limited,
+        {"board": model(), "macs": count},
+        {"board": device},
+        DEPLOYED,
+        widths,
+        repeats=50,
+        seed=3,
+        journal=tmp_path,
+    )
+    assert [sorted(each) for each in found] == [["board"], [], ["board", "macs"]]
+    assert [found[i]["board"]["within_limit"] for i in (0, 2)] == [False, True]
+    for row, own, joules in ((found[0], widths[0], exact[0]), (found[2], widths[2], exact[2])):
+        assert row["board"]["measured"] == pytest.approx(joules, rel=0.01)
+        assert row["board"]["modelled"] == pytest.approx(float(model().energy(own)))
+    counted = {"limit": macs, "modelled": macs, "measured": None, "within_limit": True}
+    assert found[2]["macs"] == counted
 
 
 def test_what_a_recorded_campaign_lacks_is_not_verified(measured, tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from ecc import data, energy, metrics, platforms, runs
-from ecc.closing import close, narrow
+from ecc.channels import widths_of
+from ecc.closing import close_all, narrow
 from ecc.logs import job
 from ecc.networks import Network
 from ecc.training import evaluate, load_weights
@@ -17,12 +18,11 @@ from ecc.training import evaluate, load_weights
 def close_budgets(
     manifest: str,
     budgets: str,
-    energy_model: str,
+    energy_models: Mapping[str, str],
     masked: Sequence[str],
     compression: Sequence[str],
     *,
-    platform: str,
-    platform_settings: Mapping[str, Any],
+    on: Mapping[str, Mapping[str, Any]],
     network: Mapping[str, Any],
     dataset: dict[str, Any],
     device: str,
@@ -35,11 +35,11 @@ def close_budgets(
 ) -> None:
     """`masked` and `compression` are weights and metrics of the runs, `files` what is made of each.
 
+    `energy_models` and `on`, the settings of platforms, are by name: the first is the platform of
+    the budgets, the others are those on which limits are kept.
     `name` keeps the noise of an emulated platform apart from that of other methods' networks.
     """
     full = Network(**network)
-    on = platforms.make(platform, platform_settings)
-    model = energy.load(energy_model, full.structure)
     found = [metrics.from_file(runs.read_json(path)) for path in compression]
     networks = [load_weights(Path(path), full.build()) for path in masked]
     images = data.load(dataset, Path(manifest).parent)
@@ -49,34 +49,47 @@ def close_budgets(
         kept = full.channels.kept(each)
         narrow(each, full.channels, kept, images.train, seed=run["seed"], device=device)
         before.append(evaluate(each, images.holdout, device=device))
-    closed = close(
-        on,
+    own, *limiting = on
+    meters = {
+        platform: (platforms.make(platform, on[platform]), energy.load(file, full.structure))
+        for platform, file in energy_models.items()
+    }
+    budgeted = [
+        {own: run["budget_j"]}
+        | {name: limit["limit"] for name, limit in run["limited"].items() if name in limiting}
+        for run in found
+    ]
+    closed = close_all(
+        meters,
         platforms.Deployed(full.structure, network),
         full.channels,
-        model,
-        [(each, run["budget_j"]) for each, run in zip(networks, found, strict=True)],
+        list(zip(networks, budgeted, strict=True)),
         smallest=np.array(metrics.from_file(runs.read_json(budgets))["lower_bounds"]),
         rounds=rounds,
         repeats=repeats,
         seed=runs.named_seed(seed, f"{name}/closing"),
         journal=Path(journal),
     )
-    for file, result, run, accuracy in zip(files, closed, found, before, strict=True):
-        after = accuracy
-        if result.widths.tolist() != run["widths"]:
-            seed = run["seed"]
-            narrow(result.model, full.channels, result.keep, images.train, seed=seed, device=device)
-            after = evaluate(result.model, images.holdout, device=device)
+    for file, model, result, run, accuracy in zip(
+        files, networks, closed, found, before, strict=True
+    ):
+        after, widths = accuracy, widths_of(result.keep).tolist()
+        if widths != run["widths"]:
+            narrow(model, full.channels, result.keep, images.train, seed=run["seed"], device=device)
+            after = evaluate(model, images.holdout, device=device)
+        measured = {platform: each.measured_j for platform, each in result.budgets.items()}
+        energies = {"measured_energy_j": measured.pop(own)}
         runs.write_json(
             file,
             {
-                "rounds": max(len(result.measured_j) - 1, 0),
-                **metrics.to_file({"measured_energy_j": result.measured_j}, on.metric),
+                "rounds": max(len(result.budgets[own].measured_j) - 1, 0),
+                **metrics.to_file(energies, meters[own][0].metric),
+                "limits": measured,
                 "closed": result.closed,
                 "holdout_accuracy_before": accuracy,
                 "holdout_accuracy_after": after,
                 "widths_before": run["widths"],
-                "widths": result.widths.tolist(),
+                "widths": widths,
                 "kept": [each.nonzero().flatten().tolist() for each in result.keep],
             },
         )
@@ -85,14 +98,14 @@ def close_budgets(
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
+        on = snakemake.params.on
         close_budgets(
             snakemake.input.data,
             snakemake.input.budgets,
-            snakemake.input.energy_model,
+            dict(zip(on, snakemake.input.energy_models, strict=True)),
             snakemake.input.masked,
             snakemake.input.metrics,
-            platform=snakemake.wildcards.platform,
-            platform_settings=snakemake.params.platform,
+            on=on,
             network=snakemake.params.network,
             dataset=snakemake.params.dataset,
             device=snakemake.params.device,

@@ -1,4 +1,4 @@
-"""Measures the energy of all slim networks of a method again, on the platform of their budgets."""
+"""Measures all slim networks of a method again, on the platforms of their budgets and limits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,17 +7,15 @@ from typing import Any
 from ecc import energy, metrics, platforms, runs
 from ecc.logs import job
 from ecc.structure import Structure
-from ecc.verification import verify
+from ecc.verification import verify, verify_limits
 
 
 def verify_energy(
     structure: str,
-    energy_model: str,
-    limits: Mapping[str, str],
+    energy_models: Mapping[str, str],
     finetuned: Sequence[str],
     *,
-    platform: str,
-    platform_settings: Mapping[str, Any],
+    on: Mapping[str, Mapping[str, Any]],
     network: Mapping[str, Any],
     repeats: int,
     seed: int,
@@ -27,42 +25,50 @@ def verify_energy(
 ) -> None:
     """`finetuned` are the metrics of the runs, `files` where what is measured of each goes.
 
-    `limits` are energy models of further platforms, by the names that budgets' limits have.
+    `energy_models` and `on`, the settings of platforms, are by name: the first is the platform of
+    the budgets, the others are those on which limits are kept.
     `name` keeps the noise of an emulated platform apart from that of other methods' networks.
     """
     traced = Structure.read(structure)
-    device = platforms.make(platform, platform_settings)
+    own, *limiting = on
+    devices = {platform: platforms.make(platform, settings) for platform, settings in on.items()}
+    models = energy.limit_models(traced, energy_models)
     found = [metrics.from_file(runs.read_json(path)) for path in finetuned]
+    widths = [[group["width"] for group in run["groups"]] for run in found]
+    deployed = platforms.Deployed(traced, network)
     rows = verify(
-        device,
-        platforms.Deployed(traced, network),
-        energy.load(energy_model, traced),
-        [[group["width"] for group in run["groups"]] for run in found],
+        devices[own],
+        deployed,
+        models[own],
+        widths,
         [run["budget_j"] for run in found],
         repeats=repeats,
         seed=runs.named_seed(seed, name),
         journal=Path(journal),
     )
-    models = energy.limit_models(traced, limits)
-    for file, row, run in zip(files, rows, found, strict=True):
-        widths = [group["width"] for group in run["groups"]]
-        limited = {
-            name: {"limit": limit, "modelled": float(models[name].energy(widths))}
-            for name, limit in run["limited"].items()
-        }
-        measured = metrics.to_file(row, device.metric)
-        runs.write_json(file, {"repeats": repeats, **measured, "limited": limited})
+    limited = verify_limits(
+        [run["limited"] for run in found],
+        models,
+        {platform: devices[platform] for platform in limiting},
+        deployed,
+        widths,
+        repeats=repeats,
+        seed=runs.named_seed(seed, name),
+        journal=Path(journal),
+    )
+    for file, row, limits in zip(files, rows, limited, strict=True):
+        measured = metrics.to_file(row, devices[own].metric)
+        runs.write_json(file, {"repeats": repeats, **measured, "limited": limits})
 
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
+        on = snakemake.params.on
         verify_energy(
             snakemake.input.structure,
-            snakemake.input.energy_model,
-            dict(zip(snakemake.params.limiting, snakemake.input.limits, strict=True)),
+            dict(zip(on, snakemake.input.energy_models, strict=True)),
             snakemake.input.metrics,
-            platform=snakemake.wildcards.platform,
-            platform_settings=snakemake.params.platform,
+            on=on,
             network=snakemake.params.network,
             repeats=snakemake.params.repeats,
             seed=snakemake.params.seed,

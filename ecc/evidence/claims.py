@@ -337,8 +337,10 @@ def _within_limits(tables: Tables, method: str) -> Found:
     runs = _where(_table(tables, "limits"), {"method": method})
     if runs.empty:
         raise NoDataError("no budget has limits")
-    inside = runs["modelled"] <= runs["limit"] * (1 + 1e-9)
-    return _judge(_exactly(float(inside.mean())), f"{inside.sum()} of {len(runs)} limits", 1.0)
+    inside = runs["within_limit"].dropna()
+    if inside.empty:
+        raise NoDataError("no limit was measured")
+    return _judge(_exactly(float(inside.mean())), f"{inside.sum()} of {len(inside)} limits", 1.0)
 
 
 def _kept(tables: Tables, experiment: str, method: str) -> list[pd.DataFrame]:

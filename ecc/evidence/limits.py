@@ -15,10 +15,13 @@ UNITS = {"macs": ("MMACs", 1e-6), "memory": ("MB", 1e-6), "parameters": ("thousa
 def limits(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Energy against what is limited, one panel for each pair of them; colour is accuracy.
 
-    `table` is that of `ecc.evidence.tables.limits`. Grey lines are the budgets of a run, which meet
-    in a corner: its network must lie left of it and below.
+    `table` is that of `ecc.evidence.tables.limits`; what was not measured is shown by its model.
+    Grey lines are the budgets of a run, which meet in a corner: its network must lie left of it and
+    below.
     """
     table = from_table(table)
+    table["energy"] = table["measured_energy_j"].fillna(table["modelled_energy_j"])
+    table["other"] = table["measured"].fillna(table["modelled"])
     shown = dict(list(table.groupby(["experiment", "platform", "limited"])))
     methods = style.marks(sorted(table["method"].unique()))
     with style.theme():
@@ -35,8 +38,8 @@ def limits(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             for method, mark in methods.items():
                 runs = frame[frame["method"] == method]
                 dots = one.scatter(
-                    runs["modelled_energy_j"] * scale,
-                    runs["modelled"] * factor,
+                    runs["energy"] * scale,
+                    runs["other"] * factor,
                     c=runs["accuracy"],
                     cmap="viridis",
                     vmin=lowest,
@@ -50,7 +53,7 @@ def limits(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
                 shape = {"marker": mark["marker"], "color": "0.5", "linestyle": "none"}
                 one.plot([], [], label=names.name(method), **shape)
             word = limited if limited in UNITS else "latency"
-            one.set(xlabel=f"energy by the model ({unit})", ylabel=f"{word} by the model ({other})")
+            one.set(xlabel=f"energy ({unit})", ylabel=f"{word} ({other})")
             one.margins(0.08)
         figure.colorbar(dots, ax=axes, label="accuracy after fine-tuning", shrink=0.9)
         style.legend(figure, axes)
@@ -59,8 +62,8 @@ def limits(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 
 def _corners(axes: Axes, frame: pd.DataFrame, scale: float, factor: float) -> None:
     pairs = frame[["budget_j", "limit"]].drop_duplicates()
-    left = 0.97 * frame["modelled_energy_j"].min() * scale
-    below = 0.97 * frame["modelled"].min() * factor
+    left = 0.97 * frame["energy"].min() * scale
+    below = 0.97 * frame["other"].min() * factor
     for budget, limit in pairs.itertuples(index=False):
         corner = [budget * scale] * 2 + [left], [below] + [limit * factor] * 2
         axes.plot(*corner, color="0.6", lw=0.8, zorder=1)

@@ -59,7 +59,8 @@ EQUAL_TERMS = [
 ]
 LIMITS = [
     *("experiment", "platform", "method", "budget_fraction", "limits", "seed", "budget_j"),
-    *("modelled_energy_j", "limited", "limit", "modelled", "accuracy"),
+    *("modelled_energy_j", "measured_energy_j", "limited", "limit", "modelled", "measured"),
+    *("within_limit", "accuracy"),
 ]
 TIMINGS = ["what", "seconds", "peak_memory_mb", "hardware"]
 STAGES = {
@@ -162,12 +163,13 @@ def closing(metrics: Paths) -> pd.DataFrame:
 
 def limits(metrics: Paths) -> pd.DataFrame:
     """One row for every limit of a run: what is `limited` (a platform or a count), the `limit`, and
-    what the slim network has by the model, in seconds, joules, bytes, or as a count.
+    what the slim network has by the model and by measurement, in seconds, joules or bytes. A count
+    is what its model says.
     """
     rows = [
         {**run, **verified, **found, "limited": name}
         for path, run in _runs_by_path(metrics).items()
-        for verified in [_json(path.with_name("energy.json"), ["modelled_energy_j", "limited"])]
+        for verified in [_json(path.with_name("energy.json"), [*VERIFIED, "limited"])]
         for name, found in verified["limited"].items()
     ]
     frame = pd.DataFrame(rows, columns=[*LIMITS, "metric"])
