@@ -10,8 +10,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
+from ecc import stopping
 from ecc.errors import UserError
 
 PARENT = "ECC_PARENT"  # environment variable: process without which a job has no purpose
@@ -37,8 +37,7 @@ def job(log: str | Path) -> Iterator[None]:
     terminal.addFilter(lambda record: record.name != "py.warnings")
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
     logging.captureWarnings(True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _exit)
+    stopping.listen()
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         yield
@@ -70,10 +69,6 @@ def _ours(record: logging.LogRecord) -> bool:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _exit(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)  # as an exception, so that unfinished files are removed
 
 
 def _stop_with_parent() -> None:

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
-from ecc import parallel, processors, runs
+from ecc import parallel, processors, runs, stopping
 from ecc.channels import is_depthwise
 from ecc.errors import DivergedError, UserError
 from ecc.memory import at_once
@@ -178,7 +178,8 @@ def train(
         torch.compiler.reset()  # of each forward pass torch compiles eight networks, and then none
     called: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     progress = _Progress(len(history), settings.iterations, description)
-    with processors.padded_beforehand(model, device):
+    alone = checkpoint is not None and settings.processes == 1  # no process waits for this one
+    with stopping.deferred(alone), processors.padded_beforehand(model, device):
         for iteration in range(len(history), settings.iterations):
             # One seed an iteration: a resumed run draws the same augmentation and dropout.
             torch.manual_seed(seed * 1_000_003 + iteration)
@@ -205,8 +206,10 @@ def train(
             progress.step(row["loss"])
             done, every = iteration + 1, settings.checkpoint_every
             last = done == settings.iterations > every  # what follows may be killed as well
-            if checkpoint is not None and (done % every == 0 or last):
-                run.save(checkpoint)
+            if checkpoint is not None:
+                if done % every == 0 or last or stopping.asked():
+                    run.save(checkpoint)
+                stopping.leave_if_asked()
     progress.close()
     columns = None if history else ["iteration", "loss", "learning_rate"]
     return pd.DataFrame(history, columns=columns).astype({"iteration": int})
@@ -321,9 +324,7 @@ class _Run:
         self.history, self.fingerprint = history, ""
 
     def save(self, path: Path) -> None:
-        state = self.optimizer.state_dict()["state"]
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"optimizer.{i}.{k}": v for i, entry in state.items() for k, v in entry.items()}
+        tensors = pack(self.model, self.optimizer)
         if self.update is not None:
             tensors |= {f"update.{k}": v for k, v in self.update.state().items()}
         # The history is a tensor too: the header of a safetensors file may not grow without end.
@@ -339,30 +340,39 @@ class _Run:
         if metadata.get("fingerprint") != self.fingerprint:
             logger.warning("%s belongs to other settings: training starts anew", path)
             return
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            part, name = key.split(".", 1)
-            parts.setdefault(part, {})[name] = tensor
-        self.model.load_state_dict(parts["model"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in parts["optimizer"].items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = self._laid_out(int(index), tensor)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        unpack(self.model, self.optimizer, tensors)
         if self.update is not None:
-            self.update.restore(parts.get("update", {}))
+            self.update.restore(_part("update", tensors))
         columns = json.loads(metadata["columns"])
-        for row in parts["history"][""].tolist():
+        for row in tensors["history."].tolist():
             self.history.append(dict(zip(columns, row, strict=True)))
         logger.info("resumed from %s at iteration %d", path, len(self.history))
 
-    def _laid_out(self, index: int, tensor: Tensor) -> Tensor:
-        """A moment in its parameter's memory format: fused Adam walks through both side by side."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if tensor.dim() == 0:
-            return tensor
-        return torch.empty_like(parameters[index]).copy_(tensor)
+
+def pack(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Weights and moments, by names that begin with `model.` and `optimizer.`."""
+    state = optimizer.state_dict()["state"]
+    moments = {f"optimizer.{i}.{k}": v for i, entry in state.items() for k, v in entry.items()}
+    return {f"model.{k}": v for k, v in model.state_dict().items()} | moments
+
+
+def unpack(model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `pack` took from a model and an optimizer like these."""
+    model.load_state_dict(_part("model", tensors))
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in _part("optimizer", tensors).items():
+        index, name = key.split(".", 1)
+        # Moments in their parameter's memory format: fused Adam walks through both side by side.
+        like = torch.empty_like(parameters[int(index)]) if tensor.dim() else torch.empty(())
+        state.setdefault(int(index), {})[name] = like.copy_(tensor)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _part(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{name}."
+    return {key[len(start) :]: each for key, each in tensors.items() if key.startswith(start)}
 
 
 class _Progress:

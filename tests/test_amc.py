@@ -1,6 +1,6 @@
 """AMC: a wall that no episode passes, least squares that is one, a search that resumes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from ecc.energy import BilinearGraph
 from ecc.energy.bilinear import graph_features
 from ecc.methods import compress
-from ecc.methods.amc import CHECKPOINT_EVERY, Features, Wall
+from ecc.methods.amc import Features, Wall
 from ecc.methods.ddpg import BATCH, Agent
 from ecc.methods.problem import Problem
 from ecc.methods.reconstruction import Reconstruction, least_squares
@@ -221,31 +221,6 @@ def test_layers_are_recorded_together_as_one_by_one_and_in_one_pass(tiny_problem
         inputs, outputs = (np.concatenate([seen[name][i] for seen in found]) for i in (0, 1))
         assert np.array_equal(inputs, recorder.inputs(model, name)[0])
         assert np.array_equal(outputs, recorder.outputs(model, name))
-
-
-def test_a_killed_search_ends_as_an_uninterrupted_one(tiny_problem, tmp_path, monkeypatch):
-    settings = {**FAST, "episodes": 2 * CHECKPOINT_EVERY + 6}
-    whole = compress("amc", tiny_problem(0.5), settings)
-    problem = replace(tiny_problem(0.5), checkpoint=tmp_path / "checkpoint.safetensors")
-    from ecc.methods import amc
-
-    walked = amc._Search.episode
-
-    def dies(search, number):
-        if number == CHECKPOINT_EVERY + 3:
-            raise KeyboardInterrupt
-        walked(search, number)
-
-    monkeypatch.setattr(amc._Search, "episode", dies)
-    with pytest.raises(KeyboardInterrupt):
-        compress("amc", problem, settings)
-    monkeypatch.undo()
-    resumed = compress("amc", problem, settings)
-    assert resumed.history.equals(whole.history)
-    assert np.array_equal(resumed.widths, whole.widths)
-    assert resumed.effort == whole.effort
-    other = compress("amc", replace(problem, seed=1), settings)  # a stranger's is not used
-    assert not other.history.equals(whole.history)
 
 
 def sorted_by_class(split):

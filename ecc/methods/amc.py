@@ -6,31 +6,27 @@ budget. The reward is the hold-out accuracy of the network whose layers were ref
 squares, without training; the best episode is what is returned.
 """
 
-import hashlib
-import logging
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from scipy.stats import truncnorm
 from torch import Tensor, nn
 
-from ecc import runs
 from ecc.errors import require
+from ecc.methods.checkpoint import Checkpoint
 from ecc.methods.ddpg import Agent
 from ecc.methods.problem import Compressed, Problem
 from ecc.methods.reconstruction import Reconstruction
 from ecc.methods.recording import Recorder
-from ecc.training import device_of, evaluate, read_tensors
+from ecc.training import device_of, evaluate
 
 Floats = NDArray[np.float64]
 Widths = NDArray[np.int64]
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,19 +67,17 @@ class Settings:
 
 
 IMAGES = 50  # of one batch that least squares sees
-CHECKPOINT_EVERY = 25  # episodes
-# Of the history; no noise where an episode acts at random.
-COLUMNS = ("episode", "holdout_accuracy", "energy_j", "noise", "best")
 
 
 def compress(problem: Problem, settings: Settings) -> Compressed:
     """Searches for `episodes`, keeps the best; trains nothing: its iterations go to fine-tuning."""
     search = _Search(problem, settings)
-    search.restore()
-    while len(search.history) < settings.episodes:
-        search.episode(len(search.history))
-        if len(search.history) % CHECKPOINT_EVERY == 0:
-            search.save()
+    with Checkpoint(problem, settings) as checkpoint:
+        if saved := checkpoint.restore():
+            search.restore(*saved)
+        while len(search.history) < settings.episodes:
+            search.episode(len(search.history))
+            checkpoint.save(search.history, search.state)
     keep = search.pruner.choose(search.best)
     model = search.pruner.pruned(keep)
     history = pd.DataFrame(search.history).astype({"episode": int})
@@ -245,46 +239,16 @@ class _Search:
         shown = noise if past_warm_up >= 0 else math.nan
         self.history.append({**row, "noise": shown, "best": self.reward})
 
-    def save(self) -> None:
-        """Where a checkpoint is asked for."""
-        if (path := self.problem.checkpoint) is None:
-            return
-        rows = [[row[column] for column in COLUMNS] for row in self.history]
-        tensors = {
-            "history": torch.tensor(rows, dtype=torch.float64),
-            "best": torch.tensor(self.best),
-            "effort": torch.tensor(astuple(self.problem.effort)),
-            **{f"agent.{name}": value for name, value in self.agent.state().items()},
-        }
-        with runs.temporary(path) as draft:
-            safetensors.torch.save_file(tensors, draft, {"fingerprint": self._fingerprint()})
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs besides the history."""
+        agent = {f"agent.{name}": value for name, value in self.agent.state().items()}
+        return {"best": torch.tensor(self.best), **agent}
 
-    def restore(self) -> None:
-        """Goes on from the checkpoint, where there is one of this very search."""
-        path = self.problem.checkpoint
-        if path is None or not path.exists():
-            return
-        tensors, metadata = read_tensors(path)
-        if metadata.get("fingerprint") != self._fingerprint():
-            logger.warning("%s belongs to other settings: the search starts anew", path)
-            return
-        for row in tensors.pop("history").tolist():
-            self.history.append(dict(zip(COLUMNS, row, strict=True)))
-        self.best, self.reward = tensors.pop("best").numpy(), self.history[-1]["best"]
-        effort = self.problem.effort
-        found = tensors.pop("effort").tolist()
-        effort.images_seen, effort.evaluations, effort.images_evaluated = found
+    def restore(self, history: list[dict[str, float]], tensors: dict[str, Tensor]) -> None:
+        """Goes on from what a checkpoint has of this very search."""
+        self.history, self.reward = history, history[-1]["best"]
+        self.best = tensors.pop("best").numpy()
         self.agent.restore({k.removeprefix("agent."): v for k, v in tensors.items()})
-        logger.info("resumed from %s at episode %d", path, len(self.history))
-
-    def _fingerprint(self) -> str:
-        problem = self.problem
-        prices = problem.energy.gradient(problem.full_widths.astype(float)).tolist()
-        told = (self.settings, problem.budget_j, problem.smallest.tolist(), problem.seed, prices)
-        given = hashlib.sha256(repr((told, len(problem.train), len(problem.holdout))).encode())
-        for tensor in problem.dense.state_dict().values():
-            given.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return given.hexdigest()
 
 
 def _noisy(action: float, sigma: float, stream: np.random.Generator) -> float:

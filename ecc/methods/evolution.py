@@ -8,6 +8,7 @@ network that was trained at random widths; each gets batch-norm statistics of it
 
 import copy
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -28,8 +29,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ecc.channels import Channels
 from ecc.errors import UserError
+from ecc.methods.checkpoint import Checkpoint
 from ecc.methods.problem import Compressed, Problem, evenly
-from ecc.training import adam, calibrate, device_of, evaluate, train
+from ecc.training import adam, calibrate, device_of, evaluate, pack, train, unpack
 
 Integers = NDArray[np.int64]
 BISECTIONS = 30
@@ -69,17 +71,32 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     population = _first(problem, settings.population)
     dense = problem.joules(problem.full_widths)
     rows: list[dict[str, float]] = []
-    for stage in range(settings.stages):
-        budget_j = dense * (problem.budget_j / dense) ** ((stage + 1) / settings.stages)
-        if stage + 1 == settings.stages:
-            budget_j = problem.budget_j
-        staged = replace(problem, budget_j=budget_j)
-        population = scaled_to_budget(staged, population, settings.fill)
-        shared.train(stage, population)
-        search = Search(staged, shared)
-        population = _evolve(search, population, stage, settings, rows)
-    model, keep = shared.network(search.best())
-    return Compressed(model, keep, pd.DataFrame(rows), shared.iterations)
+    best, begun = problem.full_widths, 0
+    with Checkpoint(problem, settings) as checkpoint:
+        if saved := checkpoint.restore():
+            rows, tensors = saved
+            begun = int(rows[-1]["stage"]) + 1
+            population, best = tensors["population"].numpy(), tensors["best"].numpy()
+            shared.restore(begun, tensors)
+        for stage in range(begun, settings.stages):
+            budget_j = dense * (problem.budget_j / dense) ** ((stage + 1) / settings.stages)
+            if stage + 1 == settings.stages:
+                budget_j = problem.budget_j
+            staged = replace(problem, budget_j=budget_j)
+            population = scaled_to_budget(staged, population, settings.fill)
+            shared.train(stage, population)
+            search = Search(staged, shared)
+            population, best = _evolve(search, population, stage, settings, rows), search.best()
+            checkpoint.save(rows, partial(_state, shared, population, best))
+    model, keep = shared.network(best)
+    history = pd.DataFrame(rows).astype({"stage": int, "generation": int, "evaluations": int})
+    return Compressed(model, keep, history, shared.iterations)
+
+
+def _state(shared: "SharedWeights", population: Integers, best: Integers) -> dict[str, Tensor]:
+    """What a checkpoint needs besides the history."""
+    widths = {"population": torch.tensor(population), "best": torch.tensor(best)}
+    return pack(shared.model, shared.optimizer) | widths
 
 
 class SharedWeights:
@@ -126,6 +143,11 @@ class SharedWeights:
             optimizer=self.optimizer,
             description=f"evolution, stage {stage}",
         )
+
+    def restore(self, stages: int, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on after the training of some stages, from what a checkpoint has."""
+        unpack(self.model, self.optimizer, tensors)
+        self.iterations += sum(self.of_stage[:stages])
 
     def network(self, widths: Integers) -> tuple[nn.Module, list[Tensor]]:
         """The masked network at widths (groups,), with its own statistics, and what it keeps."""

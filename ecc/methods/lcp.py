@@ -7,9 +7,9 @@ beta, one a channel group, are found by regularised evolution; the fitness of a 
 hold-out loss after a short training.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ecc.channels import widths_of
 from ecc.errors import UserError, require
+from ecc.methods.checkpoint import Checkpoint
 from ecc.methods.problem import Compressed, FixedZeros, Problem
 from ecc.training import device_of, train
 
@@ -64,27 +65,42 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     """Searches the compensations, prunes the dense network by the best, and trains it."""
     ranking = Ranking(problem)
     given = problem.training.iterations
-    each, rows = int(settings.search * given) // settings.evaluations, []
-    stream = np.random.default_rng([problem.seed, 17])
-    alive: deque[tuple[float, Floats]] = deque(maxlen=settings.population)
-    best: tuple[float, Floats] = (float("inf"), np.zeros(len(ranking.scores)))
-    for number in range(settings.evaluations):
-        if number == 0:
-            beta = best[1]  # no compensation: ranked by norm alone
-        elif number < settings.population:
-            beta = settings.sigma * stream.standard_normal(len(ranking.scores))
-        else:
-            sigma = settings.sigma * (1 - number / settings.evaluations)
-            beta = _mutated(_parent(alive, settings, stream), settings, sigma, stream)
-        loss, widths = _fitness(problem, ranking, beta, each, number)
-        alive.append((loss, beta))
-        best = min(best, (loss, beta), key=lambda found: found[0])
-        energy_j = problem.joules(widths)
-        rows.append({"evaluation": number, "loss": loss, "best": best[0], "energy_j": energy_j})
-    model = problem.student()
-    keep = ranking.keep(best[1])
-    _train(problem, model, keep, given - each * settings.evaluations, problem.seed)
-    return Compressed(model, keep, pd.DataFrame(rows), given)
+    each = int(settings.search * given) // settings.evaluations
+    rows: list[dict[str, float]] = []
+    betas: list[Floats] = []
+    with Checkpoint(problem, settings) as checkpoint:
+        if saved := checkpoint.restore():
+            rows, tensors = saved
+            betas = list(tensors["betas"].numpy())
+        while (number := len(rows)) < settings.evaluations:
+            losses = [row["loss"] for row in rows]
+            alive = list(zip(losses, betas, strict=True))[-settings.population :]
+            beta = _beta(alive, settings, len(ranking.scores), number, problem.seed)
+            loss, widths = _fitness(problem, ranking, beta, each, number)
+            betas.append(beta)
+            found = {"evaluation": number, "loss": loss, "best": min([loss, *losses])}
+            rows.append({**found, "energy_j": problem.joules(widths)})
+            checkpoint.save(rows, lambda: {"betas": torch.tensor(np.array(betas))})
+        checkpoint.save(rows, lambda: {"betas": torch.tensor(np.array(betas))}, at_once=True)
+        model = problem.student()
+        keep = ranking.keep(betas[int(np.argmin([row["loss"] for row in rows]))])
+        iterations = given - each * settings.evaluations
+        _train(problem, model, keep, iterations, problem.seed, checkpoint.of_training())
+    return Compressed(model, keep, pd.DataFrame(rows).astype({"evaluation": int}), given)
+
+
+def _beta(
+    alive: Sequence[tuple[float, Floats]], settings: Settings, groups: int, number: int, seed: int
+) -> Floats:
+    """The compensations of the next evaluation: at first none, then at random, then bred."""
+    # A stream of its own for every evaluation: a resumed search draws the same.
+    stream = np.random.default_rng([seed, 17, number])
+    if number == 0:
+        return np.zeros(groups)
+    if number < settings.population:
+        return settings.sigma * stream.standard_normal(groups)
+    sigma = settings.sigma * (1 - number / settings.evaluations)
+    return _mutated(_parent(alive, settings, stream), settings, sigma, stream)
 
 
 class Ranking:
@@ -159,7 +175,12 @@ def _fitness(
 
 
 def _train(
-    problem: Problem, model: nn.Module, keep: Sequence[Tensor], iterations: int, seed: int
+    problem: Problem,
+    model: nn.Module,
+    keep: Sequence[Tensor],
+    iterations: int,
+    seed: int,
+    checkpoint: Path | None = None,
 ) -> None:
     mask = FixedZeros(problem.channels, model, keep)
     if iterations:
@@ -170,6 +191,7 @@ def _train(
             replace(problem.training, iterations=iterations),
             seed=seed,
             update=mask,
+            checkpoint=checkpoint,
             description="lcp",
         )
 

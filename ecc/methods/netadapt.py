@@ -5,20 +5,24 @@ its network briefly trained and measured on hold-out images, and the best candid
 """
 
 import copy
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from ecc.channels import largest, widths_of
 from ecc.errors import UserError, require
+from ecc.methods.checkpoint import Checkpoint
 from ecc.methods.problem import Compressed, FixedZeros, Problem, evenly
-from ecc.training import adam, evaluate, train
+from ecc.training import adam, evaluate, pack, train, unpack
 
 SCHEDULES = ("geometric", "original")
 SELECTIONS = ("accuracy", "accuracy_per_energy")
@@ -69,7 +73,7 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     """
     channels, full = problem.channels, problem.full_widths
     targets = list(_targets(problem, settings))
-    shares = evenly(problem.training.iterations, len(targets) * len(full))
+    shares = deque(evenly(problem.training.iterations, len(targets) * len(full)))
     model = problem.student()
     now = _Candidate(
         group=-1,
@@ -79,26 +83,53 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
         accuracy=evaluate(model, problem.holdout, device=problem.training.device),
         energy_j=problem.joules(full),
     )
-    rows = []
-    for number, target in enumerate(targets):
-        while now.energy_j > target:
-            norms = channels.norms(now.model)
-            candidates = (
-                _candidate(problem, now, norms, group, widths, next(shares, 0), number)
-                for group, widths in _proposals(problem, widths_of(now.keep), target)
-            )
-            now = max(candidates, key=partial(_score, settings, now))
-            channels.mask(now.model, now.keep)
-            rows.append(
-                {
-                    "round": number,
-                    "group": now.group,
-                    "energy_j": now.energy_j,
-                    "holdout_accuracy": now.accuracy,
-                }
-            )
-    _train_masked(problem, now.model, now.optimizer, now.keep, sum(shares), len(targets))
-    return Compressed(now.model, now.keep, pd.DataFrame(rows), problem.training.iterations)
+    rows: list[dict[str, float]] = []
+    with Checkpoint(problem, settings) as checkpoint:
+        if saved := checkpoint.restore():
+            rows, tensors = saved
+            now = _restored(now, rows, tensors)
+            while len(shares) > int(tensors["shares"]):
+                shares.popleft()
+        for number, target in enumerate(targets):
+            while now.energy_j > target:
+                norms = channels.norms(now.model)
+                candidates = (
+                    _candidate(
+                        *(problem, now, norms, group, widths),
+                        iterations=shares.popleft() if shares else 0,
+                        round_number=number,
+                    )
+                    for group, widths in _proposals(problem, widths_of(now.keep), target)
+                )
+                now = max(candidates, key=partial(_score, settings, now))
+                channels.mask(now.model, now.keep)
+                row = {"round": number, "group": now.group}
+                rows.append({**row, "energy_j": now.energy_j, "holdout_accuracy": now.accuracy})
+                checkpoint.save(rows, partial(_state, now, len(shares)))
+        checkpoint.save(rows, partial(_state, now, len(shares)), at_once=True)
+        last = checkpoint.of_training()
+        _train_masked(problem, now.model, now.optimizer, now.keep, sum(shares), len(targets), last)
+    history = pd.DataFrame(rows).astype({"round": int, "group": int})
+    return Compressed(now.model, now.keep, history, problem.training.iterations)
+
+
+def _state(now: _Candidate, shares: int) -> dict[str, Tensor]:
+    """What a checkpoint needs besides the history."""
+    keep = {f"keep.{group}": kept for group, kept in enumerate(now.keep)}
+    return {**pack(now.model, now.optimizer), **keep, "shares": torch.tensor(shares)}
+
+
+def _restored(
+    start: _Candidate, rows: list[dict[str, float]], tensors: Mapping[str, Tensor]
+) -> _Candidate:
+    unpack(start.model, start.optimizer, tensors)
+    return replace(
+        start,
+        group=int(rows[-1]["group"]),
+        keep=[tensors[f"keep.{group}"].to(kept) for group, kept in enumerate(start.keep)],
+        accuracy=rows[-1]["holdout_accuracy"],
+        energy_j=rows[-1]["energy_j"],
+    )
 
 
 def _targets(problem: Problem, settings: Settings) -> Iterator[float]:
@@ -181,6 +212,7 @@ def _train_masked(
     keep: list[Tensor],
     iterations: int,
     round_number: int,
+    checkpoint: Path | None = None,
 ) -> None:
     mask = FixedZeros(problem.channels, model, keep)
     if iterations:
@@ -193,6 +225,7 @@ def _train_masked(
             seed=problem.seed + 7919 * (round_number + 1),
             optimizer=optimizer,
             update=mask,
+            checkpoint=checkpoint,
             description=f"netadapt round {round_number}",
         )
 

@@ -1,0 +1,54 @@
+"""How a job ends when it is asked to: at once, or where it can save what it has.
+
+A time limit, a preemption and Ctrl-C all send a signal first. Outside of `deferred` it ends the
+process then and there; inside, the next `leave_if_asked` does. The exit code tells of the signal.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_asked: int | None = None  # the signal's number
+_deferred = 0
+
+
+def listen() -> None:
+    """From now on signals mean what this module says. Call it in the main thread."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _note)
+
+
+@contextmanager
+def deferred(wanted: bool = True) -> Iterator[None]:
+    """A signal waits for `leave_if_asked`, or for the end of the block. A second one does not."""
+    global _deferred
+    # Python hears signals in its main thread alone.
+    wanted = wanted and threading.current_thread() is threading.main_thread()
+    _deferred += wanted
+    try:
+        yield
+    finally:
+        _deferred -= wanted
+    if not _deferred:
+        leave_if_asked()
+
+
+def asked() -> bool:
+    """Whether the process is to end at the next safe point."""
+    return _asked is not None
+
+
+def leave_if_asked() -> None:
+    """Ends the process, as an exception, so that unfinished files are removed."""
+    if _asked is not None:
+        sys.exit(128 + _asked)
+
+
+def _note(number: int, _: FrameType | None) -> None:
+    global _asked
+    before, _asked = _asked, number
+    if not _deferred or before is not None:
+        leave_if_asked()
