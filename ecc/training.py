@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import pandas as pd
 import safetensors
@@ -119,10 +120,36 @@ class Distillation:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         if next(self.teacher.parameters()).device != images.device:
             self.teacher.to(images.device)
-        with torch.no_grad():
-            target = self.teacher(images)
+        target = self._taught(images)
         logits = model(images)
         return 0.5 * functional.mse_loss(logits, target) + 0.5 * self.task.loss(logits, labels)
+
+    @torch.no_grad()
+    def _taught(self, images: Tensor) -> Tensor:
+        """The teacher's logits; those of small batches on a processor are remembered.
+
+        The runs of a job and the candidates of NetAdapt see the same batches again and again.
+        """
+        if images.device.type != "cpu" or images.nbytes > REMEMBERED_IMAGES:
+            return cast(Tensor, self.teacher(images))
+        known = _taught.setdefault(self.teacher, {})
+        key = (
+            hashlib.sha1(images.contiguous().numpy().data).digest(),
+            images.stride(),
+            torch.is_autocast_enabled("cpu"),
+            sum(parameter._version for parameter in self.teacher.parameters()),
+        )
+        if key in known:
+            return known[key]
+        logits = cast(Tensor, self.teacher(images))
+        if sum(each.nbytes for each in known.values()) + logits.nbytes <= REMEMBERED_LOGITS:
+            known[key] = logits
+        return logits
+
+
+# Bytes of a batch whose logits are remembered, and of all logits of one teacher.
+REMEMBERED_IMAGES, REMEMBERED_LOGITS = 2**23, 2**28
+_taught: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Tensor]] = WeakKeyDictionary()
 
 
 def device_of(name: str) -> torch.device:

@@ -1,17 +1,20 @@
 """Training: resumed equals uninterrupted, losses equal their formulas, broken files are named."""
 
+import itertools
 import json
 import math
 import struct
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
 import torch
+from conftest import MemorySplit
 from torch import nn
 from torch.nn import functional
 
-from ecc import runs
+from ecc import runs, training
 from ecc.channels import is_depthwise
 from ecc.errors import UserError
 from ecc.methods.ecc import Settings, Solver
@@ -547,3 +550,31 @@ def test_a_checkpoint_of_other_data_or_another_loss_is_not_used(
     loss = teacher if change == "loss" else cross_entropy
     resumed = train(tiny_network(), other, loss, settings, seed=0, checkpoint=path)
     assert other.asked["batches"] == len(resumed) == settings.iterations
+
+
+def test_logits_of_batches_seen_before_are_remembered_and_never_stale(tiny_network, monkeypatch):
+    teacher, calls = tiny_network(), []
+    teacher.register_forward_pre_hook(lambda *_: calls.append(1))
+    loss, student = Distillation(teacher, CLASSIFICATION), tiny_network().eval()
+    split = MemorySplit()
+    (one, labels), (two, _) = itertools.islice(split.batches(8, seed=0), 2)
+
+    def value(images):
+        """With another object for the loss: runs of a job have one each."""
+        return Distillation(teacher, CLASSIFICATION)(student, images, labels).item()
+
+    first, other = value(one), value(two)
+    assert (value(one.clone()), value(two), len(calls)) == (first, other, 2)
+    with torch.no_grad():
+        teacher.get_parameter(next(iter(dict(teacher.named_parameters())))).mul_(2)
+    assert value(one) != first
+    assert len(calls) == 3
+    value(one.to(memory_format=torch.channels_last))  # whose last digits may differ
+    assert len(calls) == 4
+    monkeypatch.setattr(training, "REMEMBERED_LOGITS", 0)
+    monkeypatch.setattr(training, "_taught", WeakKeyDictionary())
+    assert value(one) == value(one)
+    assert len(calls) == 6
+    monkeypatch.setattr(training, "REMEMBERED_IMAGES", 0)
+    assert loss(student, one, labels) > 0
+    assert len(calls) == 7

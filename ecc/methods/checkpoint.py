@@ -60,16 +60,15 @@ class Checkpoint:
         if not (at_once or due or stopping.asked()):
             return
         columns = list(history[0]) if history else []
+        rows = [[row[column] for column in columns] for row in history]
         tensors = {
             **state(),
-            "history": torch.tensor([[row[column] for column in columns] for row in history]).to(
-                torch.float64
-            ),
+            "history": torch.tensor(rows, dtype=torch.float64),
             "effort": torch.tensor(astuple(self.problem.effort)),
         }
         metadata = {"columns": json.dumps(columns), "fingerprint": self.fingerprint}
         with runs.temporary(self.path) as draft:
-            whole = {name: tensor.cpu().clone() for name, tensor in tensors.items()}
+            whole = {name: each.contiguous().cpu() for name, each in tensors.items()}
             safetensors.torch.save_file(whole, draft, metadata)
         self.saved = time.monotonic()
         stopping.leave_if_asked()
