@@ -155,7 +155,8 @@ def closing(metrics: Paths) -> pd.DataFrame:
                 f"{end}_measured_energy_j": measured[i] for end, i in (("first", 0), ("last", -1))
             }
             dropped = sum(found["widths_before"]) - sum(found["widths"])
-            rows.append({**run, **found, **ends, "channels_dropped": dropped})
+            own = {"limits": run["limits"], "channels_dropped": dropped}  # not closing's limits
+            rows.append({**run, **found, **ends, **own})
     frame = pd.DataFrame(rows, columns=[*CLOSING, "metric"])
     keys = [column for column in RUN if column in CLOSING]
     return to_table(tidy(frame, [*CLOSING, "metric"], keys))
