@@ -26,6 +26,7 @@ report: "docs/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/resources.smk"
 include: "rules/data.smk"
 include: "rules/dense.smk"
 include: "rules/energy.smk"

@@ -31,8 +31,9 @@ for experiment, on in PAIRS:
             "../envs/torch.yaml"
         threads: processes("compression")
         resources:
-            mem_mb=4000,
-            runtime="14d",
+            mem_mb=memory("compression"),
+            runtime=duration("compression"),
+            gpu=gpus("compression"),
         params:
             runs=covered_runs,
             network=network_settings,
@@ -73,8 +74,9 @@ for experiment, on in PAIRS:
                 "../envs/torch.yaml"
             threads: undisturbed
             resources:
-                mem_mb=4000,
-                runtime="12h",
+                mem_mb=memory("closing"),
+                runtime=duration("closing"),
+                gpu=gpus("closing"),
             params:
                 on=budgeted_on,
                 network=network_settings,
@@ -116,8 +118,9 @@ for experiment, on in PAIRS:
             "../envs/torch.yaml"
         threads: processes("finetuning")
         resources:
-            mem_mb=4000,
-            runtime="14d",
+            mem_mb=memory("finetuning"),
+            runtime=duration("finetuning"),
+            gpu=gpus("finetuning"),
         params:
             runs=covered_runs,
             names=common_names,
@@ -151,8 +154,9 @@ for experiment, on in PAIRS:
             "../envs/torch.yaml"
         threads: undisturbed
         resources:
-            mem_mb=1000,
-            runtime="12h",
+            mem_mb=memory("verification"),
+            runtime=duration("verification"),
+            gpu=gpus("verification"),
         params:
             on=budgeted_on,
             network=network_settings,

@@ -15,8 +15,9 @@ rule prepare_data:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime="4h",
+        mem_mb=memory("data"),
+        runtime=duration("data"),
+        gpu=gpus("data"),
     params:
         settings=lambda wildcards: config["datasets"][wildcards.dataset],
     script:

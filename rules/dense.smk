@@ -22,8 +22,9 @@ rule train_dense:
         "../envs/torch.yaml"
     threads: processes("dense")
     resources:
-        mem_mb=4000,
-        runtime="14d",
+        mem_mb=memory("dense"),
+        runtime=duration("dense"),
+        gpu=gpus("dense"),
     params:
         network=network_settings,
         dataset=dataset_settings,

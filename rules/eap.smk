@@ -21,8 +21,9 @@ if EAP:
             "../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime="2h",
+            mem_mb=memory("layers"),
+            runtime=duration("layers"),
+            gpu=gpus("layers"),
         params:
             networks={name: settings.network(config, name) for name in EAP["dense"]["networks"]},
             platform=config["platforms"][EAP["platform"]],
@@ -53,8 +54,9 @@ if EAP:
             "../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime="14d",
+            mem_mb=memory("pruning"),
+            runtime=duration("pruning"),
+            gpu=gpus("pruning"),
         params:
             network=network_settings,
             dataset=dataset_settings,
@@ -133,8 +135,9 @@ if EAP:
             "../envs/figures.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime="1h",
+            mem_mb=memory("evidence"),
+            runtime=duration("evidence"),
+            gpu=gpus("evidence"),
         params:
             title=PLATFORMS[EAP["platform"]].description,
         script:

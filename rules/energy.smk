@@ -15,8 +15,9 @@ rule trace_network:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime="1h",
+        mem_mb=memory("tracing"),
+        runtime=duration("tracing"),
+        gpu=gpus("tracing"),
     params:
         settings=lambda wildcards: settings.network(config, wildcards.network),
     script:
@@ -38,8 +39,9 @@ rule check_sensor:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=memory("sensor"),
+        runtime=duration("sensor"),
+        gpu=gpus("sensor"),
     params:
         platform=platform_settings,
     script:
@@ -68,8 +70,9 @@ rule sample_energy:
         "../envs/torch.yaml"
     threads: undisturbed
     resources:
-        mem_mb=1000,
-        runtime="12h",
+        mem_mb=memory("sampling"),
+        runtime=duration("sampling"),
+        gpu=gpus("sampling"),
     params:
         platform=platform_settings,
         network=lambda wildcards: settings.network(config, wildcards.network),
@@ -112,8 +115,9 @@ for network, models in MODELS.items():
             "../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime="4h",
+            mem_mb=memory("fitting"),
+            runtime=duration("fitting"),
+            gpu=gpus("fitting"),
         params:
             models=lambda wildcards: MODELS[wildcards.network],
             test_samples=lambda wildcards: settings.samples(config, wildcards.platform)[1],
@@ -139,8 +143,9 @@ rule resolve_budgets:
         "../envs/numeric.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=memory("budgets"),
+        runtime=duration("budgets"),
+        gpu=gpus("budgets"),
     params:
         platforms=lambda wildcards: [wildcards.platform, *limiting(wildcards)],
         budgets=lambda wildcards: budgets(wildcards.experiment, wildcards.platform),

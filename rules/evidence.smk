@@ -80,8 +80,9 @@ rule tables:
         "../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=memory("evidence"),
+        runtime=duration("evidence"),
+        gpu=gpus("evidence"),
     params:
         titles=TITLES,
     script:
@@ -111,8 +112,9 @@ rule figures:
         "../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=memory("evidence"),
+        runtime=duration("evidence"),
+        gpu=gpus("evidence"),
     params:
         titles=TITLES,
         names=FIGURES,
@@ -148,8 +150,9 @@ rule method_figures:
         "../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=memory("evidence"),
+        runtime=duration("evidence"),
+        gpu=gpus("evidence"),
     params:
         titles=TITLES,
     script:
@@ -182,8 +185,9 @@ rule timings:
         "../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=memory("evidence"),
+        runtime=duration("evidence"),
+        gpu=gpus("evidence"),
     script:
         "../workflow_scripts/timings.py"
 
@@ -218,8 +222,9 @@ rule measurements:
         "../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=memory("evidence"),
+        runtime=duration("evidence"),
+        gpu=gpus("evidence"),
     params:
         pairs=SAMPLED,
         platforms=lambda wildcards: {p: config["platforms"][p] for p, _ in SAMPLED},
@@ -285,8 +290,9 @@ rule claims:
         "../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=memory("evidence"),
+        runtime=duration("evidence"),
+        gpu=gpus("evidence"),
     params:
         titles=TITLES,
         settings=dict(config),
@@ -313,7 +319,8 @@ rule checksums:
         "../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=memory("evidence"),
+        runtime=duration("evidence"),
+        gpu=gpus("evidence"),
     script:
         "../workflow_scripts/checksums.py"

@@ -23,8 +23,9 @@ if STUDIES:
             "../envs/torch.yaml"
         threads: lambda wildcards: study(wildcards)["workers"]
         resources:
-            mem_mb=lambda wildcards: 2000 + 1000 * study(wildcards)["workers"],
-            runtime="14d",
+            mem_mb=memory("evolution"),
+            runtime=duration("evolution"),
+            gpu=gpus("evolution"),
         params:
             study=study,
             dataset=lambda wildcards: config["datasets"][study(wildcards)["dataset"]],
@@ -78,8 +79,9 @@ if STUDIES:
             "../envs/figures.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime="1h",
+            mem_mb=memory("evidence"),
+            runtime=duration("evidence"),
+            gpu=gpus("evidence"),
         params:
             platforms={
                 name: PLATFORMS[entry["platform"]].description for name, entry in STUDIES.items()

@@ -22,8 +22,9 @@ rule export_network:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime="1h",
+        mem_mb=memory("export"),
+        runtime=duration("export"),
+        gpu=gpus("export"),
     params:
         platform=platform_settings,
         network=network_settings,
