@@ -4,11 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pandas as pd
 import pytest
 import yaml
-from test_docs import ROOT, RULES, pages, script
+from test_cluster import PLUGINS
+from test_docs import ROOT, pages, script
 from test_layout import declared_rules
 from test_workflow import clone
 
@@ -82,16 +84,6 @@ def test_columns_of_tables_are_those_of_the_page():
         columns = list(pd.read_csv(next(ROOT.glob(f"resources/reference_results/**/{table}"))))
         assert set(told) <= set(columns)
         assert table != "accuracy_at_budget.csv" or set(told) == set(columns)
-
-
-def test_page_of_clusters_has_what_rules_ask_for():
-    page = (ROOT / "docs/howto/cluster.md").read_text()
-    [section] = re.findall(r"^## What rules ask for$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
-    table = "".join(line for line in section.splitlines() if line.startswith("|"))
-    for resource, told in (("runtime", r"\b(\d+[dh])\b"), ("mem_mb", r"\b(\d000)\b")):
-        asked = set(re.findall(rf'{resource}="?(\w+)"?,', RULES)) - {"lambda"}
-        assert asked == set(re.findall(told, table))
-    assert ("gpu=" in RULES) != ("No rule asks for a GPU" in page)
 
 
 def test_tutorial_names_rules_that_exist():
@@ -181,11 +173,13 @@ def run(folder, line):
 @pytest.mark.workflow
 @pytest.mark.parametrize("page", HOWTOS, ids=lambda path: path.stem)
 def test_workflows_of_a_page_can_be_planned(page, folder):
-    """Without the executor, which is not installed: its own options and `--jobs` are left out."""
+    """Those of a profile whose executor is installed, and without a profile."""
     for line in "".join(blocks(page, "sh")).splitlines():
+        executor = re.search(r"profiles/(\w+)", line)
+        if executor and find_spec(f"snakemake_executor_plugin_{PLUGINS[executor[1]]}") is None:
+            continue
         if line.startswith(".venv/bin/snakemake"):
-            local = re.sub(r"--executor \w+|--jobs \d+", "", line.split(" #")[0])
-            assert "Job stats" in run(folder, f"{local} -n"), line
+            assert "Job stats" in run(folder, f"{line.split(' #')[0]} -n"), line
 
 
 @pytest.mark.workflow
