@@ -1,7 +1,9 @@
 # Helpers of all rules: the checked configuration, and paths that follow from it. No rules here.
+import gc
 import os
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from ecc import config as settings
@@ -9,10 +11,14 @@ from ecc import logs, platforms
 from ecc.budgets import PATTERN
 from ecc.errors import UserError
 from ecc.evidence import names, plan
-from ecc.sources import MARK, imported, own_network
+from ecc.sources import MARK, digest, imported, own_network
 
 BASE = Path(workflow.basedir)
 STARTED = time.time()
+
+# A plan is millions of objects that stay: looking for garbage among them at the usual pace takes a
+# sixth of its time.
+gc.set_threshold(100_000, 20, 100)
 
 try:
     config.update(settings.check(config, BASE / "configs" / "schema.yaml"))
@@ -104,16 +110,32 @@ def say_what_failed():
 
 
 def library(script):
-    """Input function: sources that a script imports, so that an edit of one reruns what depends
-    on it; those of ecc, and of the network where it is the user's own.
+    """Params function: a digest of the sources that a script imports, so that an edit of one
+    reruns what depends on it; those of ecc, and of the network where it is the user's own.
+
+    Not inputs: dozens of files for each of thousands of jobs are most of what planning costs.
     """
-    found = imported(BASE / "workflow_scripts" / f"{script}.py", BASE / "ecc")
+    return lambda wildcards: sources(script, network_of(wildcards))
 
-    def sources(wildcards):
-        # Relative: a project that is moved has not changed.
-        return [os.path.relpath(file) for file in (*found, *own_sources(network_of(wildcards)))]
 
-    return sources
+class Names(dict):
+    """Stands for wildcards in the rules of one experiment and platform, so that what depends on no
+    others is asked for once, not for every job.
+    """
+
+    __getattr__ = dict.__getitem__
+
+
+def later(function, here):
+    """Function of wildcards: of those of the job, and the names in `here`."""
+    return lambda wildcards: function(Names(here, **wildcards))
+
+
+@cache
+def sources(script, network):
+    """Digest of the sources of a script, and of a network or None."""
+    file = BASE / "workflow_scripts" / f"{script}.py"
+    return digest([*imported(file, BASE / "ecc"), *own_sources(network)])
 
 
 def network_of(wildcards):
@@ -292,7 +314,8 @@ def batched(path, experiment, platform):
     """`path` for every run that one job covers: expanded over the wildcards in `batch`."""
     values = {"budget": budgets(experiment, platform), "seed": seeds(experiment)}
     covered = {name: values[name] for name in values if name in config["batch"]}
-    return expand(path, **covered, allow_missing=True)
+    named = {"experiment": experiment, "platform": platform}
+    return expand(path, **named, **covered, allow_missing=True)
 
 
 def closing_rounds(experiment):
@@ -301,15 +324,27 @@ def closing_rounds(experiment):
 
 
 def closed(experiment, platform):
-    """Files that say what was narrowed of every run that one job covers, if budgets are closed."""
+    """The file that stands for all closing.json of a method, if budgets are closed."""
     path = f"<results>/compressed/{RUN}/closing.json"
-    return batched(path, experiment, platform) if closing_rounds(experiment) else []
+    return first_of(path, experiment, platform) if closing_rounds(experiment) else []
+
+
+def first_of(path, experiment, platform):
+    """`path` for the first run of a method. It stands for those of all runs where one job writes
+    them: asking for each takes planning time that grows with the square of their number.
+    """
+    return all_of(path, experiment, platform)[0]
 
 
 def all_of(path, experiment, platform):
     """`path` for every run of a method in an experiment on a platform."""
     return expand(
-        path, budget=budgets(experiment, platform), seed=seeds(experiment), allow_missing=True
+        path,
+        experiment=experiment,
+        platform=platform,
+        budget=budgets(experiment, platform),
+        seed=seeds(experiment),
+        allow_missing=True,
     )
 
 
@@ -343,6 +378,16 @@ def all_runs(path, algorithm=None, seeds_each=None):
             budget=budgets(experiment, platform),
             seed=seeds(experiment)[:seeds_each],
         )
+    ]
+
+
+def verified():
+    """The file that stands for all energy.json of a method, for every one that is run."""
+    path = f"<results>/finetuned/{RUN}/energy.json"
+    return [
+        first_of(path, experiment, platform).format(method=method)
+        for experiment, platform in PAIRS
+        for method in settings.experiment(config, experiment)["methods"]
     ]
 
 

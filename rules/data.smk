@@ -2,8 +2,6 @@
 
 
 rule prepare_data:
-    input:
-        library=library("prepare_data"),
     output:
         manifest="<results>/data/{dataset}/manifest.json",
     log:
@@ -18,6 +16,7 @@ rule prepare_data:
         mem_mb=2000,
         runtime="4h",
     params:
+        library=library("prepare_data"),
         settings=lambda wildcards: config["datasets"][wildcards.dataset],
     script:
         "../workflow_scripts/prepare_data.py"

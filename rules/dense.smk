@@ -4,7 +4,6 @@
 
 rule train_dense:
     input:
-        library=library("train_dense"),
         data=manifest,
         traced=traced_before,
         weights=published_weights,
@@ -25,6 +24,7 @@ rule train_dense:
         mem_mb=4000,
         runtime="14d",
     params:
+        library=library("train_dense"),
         network=network_settings,
         dataset=dataset_settings,
         training=stage("dense"),

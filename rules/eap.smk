@@ -9,7 +9,6 @@ if EAP:
 
     rule layer_energy:
         input:
-            library=library("layer_energy"),
             own=[file for network in EAP["dense"]["networks"] for file in own_sources(network)],
         output:
             layers="<results>/eap/layers.csv",
@@ -24,6 +23,7 @@ if EAP:
             mem_mb=4000,
             runtime="2h",
         params:
+            library=library("layer_energy"),
             networks={name: settings.network(config, name) for name in EAP["dense"]["networks"]},
             platform=config["platforms"][EAP["platform"]],
             batch=EAP["dense"]["batch"],
@@ -34,7 +34,6 @@ if EAP:
 
     rule eap_pruning:
         input:
-            library=library("eap_pruning"),
             data=manifest,
             dense="<results>/dense/{experiment}/model.safetensors",
         output:
@@ -56,6 +55,7 @@ if EAP:
             mem_mb=4000,
             runtime="14d",
         params:
+            library=library("eap_pruning"),
             network=network_settings,
             dataset=dataset_settings,
             platform=config["platforms"][EAP["platform"]],
@@ -67,7 +67,6 @@ if EAP:
 
     rule eap_figures:
         input:
-            library=library("eap_figures"),
             arms=eap_rounds(EAP["arms"], [max(EAP["classes"])]),
             classes=eap_rounds([EAP["class_arm"]], EAP["classes"]),
             layers=rules.layer_energy.output.layers,
@@ -136,6 +135,7 @@ if EAP:
             mem_mb=1000,
             runtime="1h",
         params:
+            library=library("eap_figures"),
             title=PLATFORMS[EAP["platform"]].description,
         script:
             "../workflow_scripts/eap_figures.py"

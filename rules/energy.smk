@@ -2,8 +2,6 @@
 
 
 rule trace_network:
-    input:
-        library=library("trace_network"),
     output:
         structure="<results>/networks/{network}.json",
     log:
@@ -18,6 +16,7 @@ rule trace_network:
         mem_mb=4000,
         runtime="1h",
     params:
+        library=library("trace_network"),
         settings=lambda wildcards: settings.network(config, wildcards.network),
     script:
         "../workflow_scripts/trace_network.py"
@@ -25,8 +24,6 @@ rule trace_network:
 
 # Before networks are trained for a platform whose sensor is not there, or may not be read.
 rule check_sensor:
-    input:
-        library=library("check_sensor"),
     output:
         sensor="<results>/samples/{platform}/sensor.json",
     log:
@@ -41,6 +38,7 @@ rule check_sensor:
         mem_mb=1000,
         runtime="1h",
     params:
+        library=library("check_sensor"),
         platform=platform_settings,
     script:
         "../workflow_scripts/check_sensor.py"
@@ -50,7 +48,6 @@ rule check_sensor:
 # it has measured is kept in `campaign` beside the outputs, and a killed job goes on from there.
 rule sample_energy:
     input:
-        library=library("sample_energy"),
         structure="<results>/networks/{network}.json",
         recorded=recorded,
         sensor=lambda wildcards: sensors([wildcards.platform]),
@@ -71,6 +68,7 @@ rule sample_energy:
         mem_mb=1000,
         runtime="12h",
     params:
+        library=library("sample_energy"),
         platform=platform_settings,
         network=lambda wildcards: settings.network(config, wildcards.network),
         samples=lambda wildcards: settings.samples(config, wildcards.platform)[0],
@@ -89,7 +87,6 @@ for network, models in MODELS.items():
         name:
             f"fit_energy_models_{network}"
         input:
-            library=library("fit_energy_models"),
             structure="<results>/networks/{network}.json",
             samples="<results>/samples/{platform}/{network}/samples.csv",
         output:
@@ -115,6 +112,7 @@ for network, models in MODELS.items():
             mem_mb=2000,
             runtime="4h",
         params:
+            library=library("fit_energy_models"),
             models=lambda wildcards: MODELS[wildcards.network],
             test_samples=lambda wildcards: settings.samples(config, wildcards.platform)[1],
             seed=config["seed"],
@@ -124,7 +122,6 @@ for network, models in MODELS.items():
 
 rule resolve_budgets:
     input:
-        library=library("resolve_budgets"),
         structure=of_network("<results>/networks/{network}.json"),
         dense=of_limits("<results>/samples/{platform}/{network}/dense.json", own=True),
         energy_models=of_limits("<results>/energy_models/{platform}/{network}/{model}", own=True),
@@ -142,6 +139,7 @@ rule resolve_budgets:
         mem_mb=1000,
         runtime="1h",
     params:
+        library=library("resolve_budgets"),
         platforms=lambda wildcards: [wildcards.platform, *limiting(wildcards)],
         budgets=lambda wildcards: budgets(wildcards.experiment, wildcards.platform),
         smallest_width=lambda wildcards: of_experiment(wildcards)["smallest_width"],

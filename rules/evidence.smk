@@ -3,9 +3,8 @@
 
 rule tables:
     input:
-        library=library("tables"),
         metrics=all_runs(f"<results>/finetuned/{RUN}/metrics.json"),
-        energies=all_runs(f"<results>/finetuned/{RUN}/energy.json"),
+        energies=verified(),
         errors=[f"<results>/energy_models/{p}/{n}/errors.csv" for p, n in SAMPLED],
         history=[f"<results>/energy_models/{p}/{n}/history.csv" for p, n in SAMPLED],
         residuals=[f"<results>/energy_models/{p}/{n}/residuals.csv" for p, n in SAMPLED],
@@ -83,6 +82,7 @@ rule tables:
         mem_mb=1000,
         runtime="1h",
     params:
+        library=library("tables"),
         titles=TITLES,
     script:
         "../workflow_scripts/tables.py"
@@ -90,7 +90,6 @@ rule tables:
 
 rule figures:
     input:
-        library=library("figures"),
         tables=rules.tables.output,
     output:
         **{
@@ -114,6 +113,7 @@ rule figures:
         mem_mb=1000,
         runtime="1h",
     params:
+        library=library("figures"),
         titles=TITLES,
         names=FIGURES,
     script:
@@ -122,7 +122,6 @@ rule figures:
 
 rule method_figures:
     input:
-        library=library("method_figures"),
         accuracies="<results>/tables/accuracy_at_budget.csv",
         limits="<results>/tables/limits.csv",
         residuals="<results>/tables/energy_model_residuals.csv",
@@ -151,6 +150,7 @@ rule method_figures:
         mem_mb=1000,
         runtime="1h",
     params:
+        library=library("method_figures"),
         titles=TITLES,
     script:
         "../workflow_scripts/method_figures.py"
@@ -158,7 +158,6 @@ rule method_figures:
 
 rule timings:
     input:
-        library=library("timings"),
         metrics=all_runs(f"<results>/finetuned/{RUN}/metrics.json"),
         benchmarks=benchmarks(),
     output:
@@ -184,13 +183,14 @@ rule timings:
     resources:
         mem_mb=1000,
         runtime="1h",
+    params:
+        library=library("timings"),
     script:
         "../workflow_scripts/timings.py"
 
 
 rule measurements:
     input:
-        library=library("measurements"),
         structures=[f"<results>/networks/{n}.json" for _, n in SAMPLED],
         sweeps=[f"<results>/samples/{p}/{n}/sweep.csv" for p, n in SAMPLED],
     output:
@@ -221,6 +221,7 @@ rule measurements:
         mem_mb=1000,
         runtime="1h",
     params:
+        library=library("measurements"),
         pairs=SAMPLED,
         platforms=lambda wildcards: {p: config["platforms"][p] for p, _ in SAMPLED},
         titles=TITLES,
@@ -245,7 +246,6 @@ EVIDENCE = {
 
 rule claims:
     input:
-        library=library("claims"),
         template="ecc/evidence/page.html",
         claims="resources/claims.yaml",
         published="resources/published/paper_values.csv",
@@ -288,6 +288,7 @@ rule claims:
         mem_mb=1000,
         runtime="1h",
     params:
+        library=library("claims"),
         titles=TITLES,
         settings=dict(config),
         made_by={Path(file).stem: rule for file, rule in EVIDENCE.items()}
@@ -299,7 +300,6 @@ rule claims:
 # Of all result files, in whichever run they were made: `make reproduce` notices an edited one.
 rule checksums:
     input:
-        library=library("checksums"),
         evidence=list(EVIDENCE),
         claims=rules.claims.output,
         timings=rules.timings.output,
@@ -315,5 +315,7 @@ rule checksums:
     resources:
         mem_mb=1000,
         runtime="1h",
+    params:
+        library=library("checksums"),
     script:
         "../workflow_scripts/checksums.py"

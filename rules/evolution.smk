@@ -6,7 +6,6 @@ if STUDIES:
 
     rule evolve:
         input:
-            library=library("evolve"),
             data=lambda wildcards: f"<results>/data/{study(wildcards)['dataset']}/manifest.json",
         output:
             networks="<results>/evolution/{study}/{arm}/seed{seed}/networks.csv",
@@ -26,6 +25,7 @@ if STUDIES:
             mem_mb=lambda wildcards: 2000 + 1000 * study(wildcards)["workers"],
             runtime="14d",
         params:
+            library=library("evolve"),
             study=study,
             dataset=lambda wildcards: config["datasets"][study(wildcards)["dataset"]],
             platform=lambda wildcards: config["platforms"][study(wildcards)["platform"]],
@@ -35,7 +35,6 @@ if STUDIES:
 
     rule evolution_figures:
         input:
-            library=library("evolution_figures"),
             networks=study_parts("<results>/evolution/{study}/{arm}/seed{seed}/networks.csv"),
             history=study_parts("<results>/evolution/{study}/{arm}/seed{seed}/history.csv"),
         output:
@@ -81,6 +80,7 @@ if STUDIES:
             mem_mb=1000,
             runtime="1h",
         params:
+            library=library("evolution_figures"),
             platforms={
                 name: PLATFORMS[entry["platform"]].description for name, entry in STUDIES.items()
             },
