@@ -232,6 +232,24 @@ def measured(platform):
     return kind_of(platform) in (*platforms.SENSORS, "simulated")
 
 
+def chunks(wildcards):
+    """Files of the chunks in which the samples of a network are taken; none where one job takes
+    all: by default, and where there is a campaign, which is measured or replayed as a whole.
+    """
+    size = config["energy"].get("chunk")
+    if size is None or kind_of(wildcards.platform) not in platforms.PLATFORMS:
+        return []
+    count = settings.samples(config, wildcards.platform)[0]
+    folder = f"<results>/samples/{wildcards.platform}/{wildcards.network}/chunks"
+    return [f"{folder}/{first}.csv" for first in range(0, count, size)]
+
+
+def chunk_size(wildcards):
+    """Samples of a chunk: the last one has what is left."""
+    left = settings.samples(config, wildcards.platform)[0] - int(wildcards.first)
+    return min(config["energy"]["chunk"], left)
+
+
 def sensors(of):
     """Files that say that the sensors of platforms were found."""
     return [f"<results>/samples/{platform}/sensor.json" for platform in of if measured(platform)]

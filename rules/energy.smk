@@ -44,6 +44,37 @@ rule check_sensor:
         "../workflow_scripts/check_sensor.py"
 
 
+# Where `energy.chunk` is set, some of the samples of an emulated device: to the same numbers as in
+# one job for all.
+if "chunk" in config["energy"]:
+
+    rule sample_chunk:
+        input:
+            structure="<results>/networks/{network}.json",
+        output:
+            chunk=temp("<results>/samples/{platform}/{network}/chunks/{first}.csv"),
+        log:
+            "<logs>/sample_chunk/{platform}-{network}-{first}.log",
+        benchmark:
+            "<benchmarks>/sample_chunk/{platform}-{network}-{first}.tsv"
+        wildcard_constraints:
+            first=r"\d+",
+        priority: 10
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime="1h",
+        params:
+            library=library("sample_chunk"),
+            platform=platform_settings,
+            size=chunk_size,
+            seed=config["seed"],
+        script:
+            "../workflow_scripts/sample_chunk.py"
+
+
 # A sensor must see nothing but its own samples: where one measures, the job takes all cores. What
 # it has measured is kept in `campaign` beside the outputs, and a killed job goes on from there.
 rule sample_energy:
@@ -51,6 +82,7 @@ rule sample_energy:
         structure="<results>/networks/{network}.json",
         recorded=recorded,
         sensor=lambda wildcards: sensors([wildcards.platform]),
+        chunks=chunks,
     output:
         samples="<results>/samples/{platform}/{network}/samples.csv",
         dense="<results>/samples/{platform}/{network}/dense.json",
