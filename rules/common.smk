@@ -28,7 +28,11 @@ except UserError as error:
 
 # Scripts run in processes of their own: they find the library in this folder, and stop when this
 # process is gone (ecc.logs).
-os.environ.update(PYTHONPATH=str(BASE), ECC_PARENT=str(os.getpid()))
+os.environ.update(
+    PYTHONPATH=str(BASE),
+    ECC_PARENT=str(os.getpid()),
+    ECC_CORES=str(workflow.resource_settings.cores or 0),
+)
 
 EXPERIMENTS = [experiment["name"] for experiment in config["experiments"]]
 PAIRS = settings.pairs(config)  # (experiment, platform)
@@ -294,6 +298,29 @@ def processes(name):
         return settings.stage(config, own[0] if isinstance(own, list) else own)["processes"]
 
     return count
+
+
+def threads_held():
+    """Threads of the jobs that may hold more than one, by the start of their names: a number, or
+    "all". Not the number of all cores: another one of `--cores` must not look like a change.
+    """
+    held = {f"evolve/{name}": entry["workers"] for name, entry in STUDIES.items()}
+    for entry in config["experiments"]:
+        here = Names(experiment=entry["name"])
+        for name, own in (
+            ("train_dense", "dense"),
+            ("compress", "compression"),
+            ("finetune", "finetuning"),
+        ):
+            held[f"{name}/{entry['name']}"] = processes(own)(here)
+    for experiment, platform in PAIRS:
+        if any(map(measured, [platform, *settings.limit_platforms(config, experiment)])):
+            for name in ("close_budgets", "verify_energy"):
+                held[f"{name}/{experiment}-{platform}"] = "all"
+    for platform in config["platforms"]:
+        if measured(platform):
+            held[f"sample_energy/{platform}"] = "all"
+    return {start: threads for start, threads in held.items() if threads != 1}
 
 
 def phases(wildcards):

@@ -229,6 +229,50 @@ rule measurements:
         "../workflow_scripts/measurements.py"
 
 
+# Where the time went of all jobs that come before this one.
+rule efficiency:
+    input:
+        tables=rules.tables.output,
+        figures=rules.figures.output,
+        method_figures=rules.method_figures.output,
+        measurements=rules.measurements.output,
+        eap_figures=rules.eap_figures.output if EAP else [],
+        evolution_figures=rules.evolution_figures.output if STUDIES else [],
+    output:
+        efficiency=report(
+            "<results>/tables/efficiency.csv",
+            caption="../docs/report/efficiency.rst",
+            category="Timings",
+            labels={"what": "where the time went", "type": "table"},
+        ),
+        run_efficiency=report(
+            "<results>/tables/run_efficiency.csv",
+            caption="../docs/report/efficiency.rst",
+            category="Timings",
+            labels={"what": "parallel efficiency", "type": "table"},
+        ),
+    log:
+        "<logs>/efficiency/all.log",
+    benchmark:
+        "<benchmarks>/efficiency/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        library=library("efficiency"),
+        benchmarks=f"{config['results']}/benchmarks",
+        experiments={
+            entry["name"]: {"network": entry["network"], "dataset": entry["dataset"]}
+            for entry in config["experiments"]
+        },
+        threads=threads_held(),
+    script:
+        "../workflow_scripts/efficiency.py"
+
+
 # Tables and figures of this run with their rules, those that only some runs have among them.
 EVIDENCE = {
     file: rule
@@ -239,6 +283,7 @@ EVIDENCE = {
         "measurements": rules.measurements.output,
         "eap_figures": rules.eap_figures.output if EAP else [],
         "evolution_figures": rules.evolution_figures.output if STUDIES else [],
+        "efficiency": rules.efficiency.output,
     }.items()
     for file in made
 }
