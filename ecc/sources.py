@@ -1,7 +1,8 @@
 """Which source files a script depends on: of this library, and of the user's own networks."""
 
 import ast
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,19 @@ def own_network(architecture: str, folder: Path) -> list[str]:
             with suppress(SyntaxError, ValueError):
                 ahead += _names(ast.parse(file.read_text()), package)
     return sorted(map(str, found))
+
+
+def digest(files: Iterable[str | Path]) -> str:
+    """Of the contents of files, in their order: where they are does not matter."""
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(_checksum(Path(file)))
+    return whole.hexdigest()
+
+
+@cache
+def _checksum(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def _modules(name: str, folder: Path) -> set[Path]:

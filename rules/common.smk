@@ -1,7 +1,9 @@
 # Helpers of all rules: the checked configuration, and paths that follow from it. No rules here.
+import gc
 import os
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from ecc import config as settings
@@ -9,10 +11,14 @@ from ecc import logs, platforms
 from ecc.budgets import PATTERN
 from ecc.errors import UserError
 from ecc.evidence import names, plan
-from ecc.sources import MARK, imported, own_network
+from ecc.sources import MARK, digest, imported, own_network
 
 BASE = Path(workflow.basedir)
 STARTED = time.time()
+
+# A plan is millions of objects that stay: looking for garbage among them at the usual pace takes a
+# sixth of its time.
+gc.set_threshold(100_000, 20, 100)
 
 try:
     config.update(settings.check(config, BASE / "configs" / "schema.yaml"))
@@ -22,7 +28,11 @@ except UserError as error:
 
 # Scripts run in processes of their own: they find the library in this folder, and stop when this
 # process is gone (ecc.logs).
-os.environ.update(PYTHONPATH=str(BASE), ECC_PARENT=str(os.getpid()))
+os.environ.update(
+    PYTHONPATH=str(BASE),
+    ECC_PARENT=str(os.getpid()),
+    ECC_CORES=str(workflow.resource_settings.cores or 0),
+)
 
 EXPERIMENTS = [experiment["name"] for experiment in config["experiments"]]
 PAIRS = settings.pairs(config)  # (experiment, platform)
@@ -104,16 +114,32 @@ def say_what_failed():
 
 
 def library(script):
-    """Input function: sources that a script imports, so that an edit of one reruns what depends
-    on it; those of ecc, and of the network where it is the user's own.
+    """Params function: a digest of the sources that a script imports, so that an edit of one
+    reruns what depends on it; those of ecc, and of the network where it is the user's own.
+
+    Not inputs: dozens of files for each of thousands of jobs are most of what planning costs.
     """
-    found = imported(BASE / "workflow_scripts" / f"{script}.py", BASE / "ecc")
+    return lambda wildcards: sources(script, network_of(wildcards))
 
-    def sources(wildcards):
-        # Relative: a project that is moved has not changed.
-        return [os.path.relpath(file) for file in (*found, *own_sources(network_of(wildcards)))]
 
-    return sources
+class Names(dict):
+    """Stands for wildcards in the rules of one experiment and platform, so that what depends on no
+    others is asked for once, not for every job.
+    """
+
+    __getattr__ = dict.__getitem__
+
+
+def later(function, here):
+    """Function of wildcards: of those of the job, and the names in `here`."""
+    return lambda wildcards: function(Names(here, **wildcards))
+
+
+@cache
+def sources(script, network):
+    """Digest of the sources of a script, and of a network or None."""
+    file = BASE / "workflow_scripts" / f"{script}.py"
+    return digest([*imported(file, BASE / "ecc"), *own_sources(network)])
 
 
 def network_of(wildcards):
@@ -210,6 +236,24 @@ def measured(platform):
     return kind_of(platform) in (*platforms.SENSORS, "simulated")
 
 
+def chunks(wildcards):
+    """Files of the chunks in which the samples of a network are taken; none where one job takes
+    all: by default, and where there is a campaign, which is measured or replayed as a whole.
+    """
+    size = config["energy"].get("chunk")
+    if size is None or kind_of(wildcards.platform) not in platforms.PLATFORMS:
+        return []
+    count = settings.samples(config, wildcards.platform)[0]
+    folder = f"<results>/samples/{wildcards.platform}/{wildcards.network}/chunks"
+    return [f"{folder}/{first}.csv" for first in range(0, count, size)]
+
+
+def chunk_size(wildcards):
+    """Samples of a chunk: the last one has what is left."""
+    left = settings.samples(config, wildcards.platform)[0] - int(wildcards.first)
+    return min(config["energy"]["chunk"], left)
+
+
 def sensors(of):
     """Files that say that the sensors of platforms were found."""
     return [f"<results>/samples/{platform}/sensor.json" for platform in of if measured(platform)]
@@ -256,6 +300,29 @@ def processes(name):
     return count
 
 
+def threads_held():
+    """Threads of the jobs that may hold more than one, by the start of their names: a number, or
+    "all". Not the number of all cores: another one of `--cores` must not look like a change.
+    """
+    held = {f"evolve/{name}": entry["workers"] for name, entry in STUDIES.items()}
+    for entry in config["experiments"]:
+        here = Names(experiment=entry["name"])
+        for name, own in (
+            ("train_dense", "dense"),
+            ("compress", "compression"),
+            ("finetune", "finetuning"),
+        ):
+            held[f"{name}/{entry['name']}"] = processes(own)(here)
+    for experiment, platform in PAIRS:
+        if any(map(measured, [platform, *settings.limit_platforms(config, experiment)])):
+            for name in ("close_budgets", "verify_energy"):
+                held[f"{name}/{experiment}-{platform}"] = "all"
+    for platform in config["platforms"]:
+        if measured(platform):
+            held[f"sample_energy/{platform}"] = "all"
+    return {start: threads for start, threads in held.items() if threads != 1}
+
+
 def phases(wildcards):
     """The training settings of the phases of an experiment's fine-tuning."""
     return [settings.stage(config, phase) for phase in of_experiment(wildcards)["finetuning"]]
@@ -292,7 +359,8 @@ def batched(path, experiment, platform):
     """`path` for every run that one job covers: expanded over the wildcards in `batch`."""
     values = {"budget": budgets(experiment, platform), "seed": seeds(experiment)}
     covered = {name: values[name] for name in values if name in config["batch"]}
-    return expand(path, **covered, allow_missing=True)
+    named = {"experiment": experiment, "platform": platform}
+    return expand(path, **named, **covered, allow_missing=True)
 
 
 def closing_rounds(experiment):
@@ -301,15 +369,27 @@ def closing_rounds(experiment):
 
 
 def closed(experiment, platform):
-    """Files that say what was narrowed of every run that one job covers, if budgets are closed."""
+    """The file that stands for all closing.json of a method, if budgets are closed."""
     path = f"<results>/compressed/{RUN}/closing.json"
-    return batched(path, experiment, platform) if closing_rounds(experiment) else []
+    return first_of(path, experiment, platform) if closing_rounds(experiment) else []
+
+
+def first_of(path, experiment, platform):
+    """`path` for the first run of a method. It stands for those of all runs where one job writes
+    them: asking for each takes planning time that grows with the square of their number.
+    """
+    return all_of(path, experiment, platform)[0]
 
 
 def all_of(path, experiment, platform):
     """`path` for every run of a method in an experiment on a platform."""
     return expand(
-        path, budget=budgets(experiment, platform), seed=seeds(experiment), allow_missing=True
+        path,
+        experiment=experiment,
+        platform=platform,
+        budget=budgets(experiment, platform),
+        seed=seeds(experiment),
+        allow_missing=True,
     )
 
 
@@ -343,6 +423,16 @@ def all_runs(path, algorithm=None, seeds_each=None):
             budget=budgets(experiment, platform),
             seed=seeds(experiment)[:seeds_each],
         )
+    ]
+
+
+def verified():
+    """The file that stands for all energy.json of a method, for every one that is run."""
+    path = f"<results>/finetuned/{RUN}/energy.json"
+    return [
+        first_of(path, experiment, platform).format(method=method)
+        for experiment, platform in PAIRS
+        for method in settings.experiment(config, experiment)["methods"]
     ]
 
 

@@ -4,43 +4,41 @@
 # many of them one job covers. One job measures all of a method: a sensor has to warm up.
 
 for experiment, on in PAIRS:
+    here = Names(experiment=experiment, platform=on)
 
     rule:
         name:
             f"compress_{experiment}_{on}"
         input:
-            library=library("compress"),
-            data=manifest,
-            dense="<results>/dense/{experiment}/model.safetensors",
-            budgets="<results>/budgets/{experiment}/{platform}.json",
-            energy_model=of_method,
-            limits=of_limits("<results>/energy_models/{platform}/{network}/{model}"),
+            data=manifest(here),
+            dense=f"<results>/dense/{experiment}/model.safetensors",
+            budgets=f"<results>/budgets/{experiment}/{on}.json",
+            energy_model=later(of_method, here),
+            limits=of_limits("<results>/energy_models/{platform}/{network}/{model}")(here),
         output:
             masked=batched(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
             history=batched(f"<results>/compressed/{RUN}/history.csv", experiment, on),
             metrics=batched(f"<results>/compressed/{RUN}/metrics.json", experiment, on),
         log:
-            f"<logs>/compress/{{experiment}}-{{platform}}-{{method}}{APART}.log",
+            f"<logs>/compress/{experiment}-{on}-{{method}}{APART}.log",
         benchmark:
-            f"<benchmarks>/compress/{{experiment}}-{{platform}}-{{method}}{APART}.tsv"
-        wildcard_constraints:
-            experiment=experiment,
-            platform=on,
+            f"<benchmarks>/compress/{experiment}-{on}-{{method}}{APART}.tsv"
         priority: longest_first
         conda:
             "../envs/torch.yaml"
-        threads: processes("compression")
+        threads: processes("compression")(here)
         resources:
             mem_mb=memory("compression"),
             runtime=duration("compression"),
             gpu=gpus("compression"),
         params:
-            runs=covered_runs,
-            network=network_settings,
-            dataset=dataset_settings,
-            training=stage("compression"),
+            library=library("compress")(here),
+            runs=later(covered_runs, here),
+            network=network_settings(here),
+            dataset=dataset_settings(here),
+            training=stage("compression")(here),
             method=method_settings,
-            limiting=limiting,
+            limiting=limiting(here),
         script:
             "../workflow_scripts/compress.py"
 
@@ -51,42 +49,39 @@ for experiment, on in PAIRS:
             name:
                 f"close_budgets_{experiment}_{on}"
             input:
-                library=library("close_budgets"),
-                data=manifest,
-                budgets="<results>/budgets/{experiment}/{platform}.json",
+                data=manifest(here),
+                budgets=f"<results>/budgets/{experiment}/{on}.json",
                 energy_models=of_limits(
                     "<results>/energy_models/{platform}/{network}/{model}", own=True
-                ),
-                recorded=recorded,
+                )(here),
+                recorded=recorded(here),
                 masked=all_of(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
                 metrics=all_of(f"<results>/compressed/{RUN}/metrics.json", experiment, on),
             output:
                 closing=all_of(f"<results>/compressed/{RUN}/closing.json", experiment, on),
             log:
-                "<logs>/close_budgets/{experiment}-{platform}-{method}.log",
+                f"<logs>/close_budgets/{experiment}-{on}-{{method}}.log",
             benchmark:
-                "<benchmarks>/close_budgets/{experiment}-{platform}-{method}.tsv"
-            wildcard_constraints:
-                experiment=experiment,
-                platform=on,
+                f"<benchmarks>/close_budgets/{experiment}-{on}-{{method}}.tsv"
             priority: 5
             conda:
                 "../envs/torch.yaml"
-            threads: undisturbed
+            threads: later(undisturbed, here)
             resources:
                 mem_mb=memory("closing"),
                 runtime=duration("closing"),
                 gpu=gpus("closing"),
             params:
-                on=budgeted_on,
-                network=network_settings,
-                dataset=dataset_settings,
+                library=library("close_budgets")(here),
+                on=budgeted_on(here),
+                network=network_settings(here),
+                dataset=dataset_settings(here),
                 device=config["device"],
                 rounds=closing_rounds(experiment),
                 repeats=config["energy"]["repeats"],
                 seed=config["seed"],
-                name="{experiment}/{platform}/{method}",
-                journal=f"{config['results']}/closing/{{experiment}}/{{platform}}/{{method}}",
+                name=f"{experiment}/{on}/{{method}}",
+                journal=f"{config['results']}/closing/{experiment}/{on}/{{method}}",
             script:
                 "../workflow_scripts/close_budgets.py"
 
@@ -94,11 +89,10 @@ for experiment, on in PAIRS:
         name:
             f"finetune_{experiment}_{on}"
         input:
-            library=library("finetune"),
-            data=manifest,
-            dense="<results>/dense/{experiment}/model.safetensors",
-            dense_metrics="<results>/dense/{experiment}/metrics.json",
-            budgets="<results>/budgets/{experiment}/{platform}.json",
+            data=manifest(here),
+            dense=f"<results>/dense/{experiment}/model.safetensors",
+            dense_metrics=f"<results>/dense/{experiment}/metrics.json",
+            budgets=f"<results>/budgets/{experiment}/{on}.json",
             masked=batched(f"<results>/compressed/{RUN}/masked.safetensors", experiment, on),
             compression=batched(f"<results>/compressed/{RUN}/metrics.json", experiment, on),
             closing=closed(experiment, on),
@@ -107,26 +101,24 @@ for experiment, on in PAIRS:
             history=batched(f"<results>/finetuned/{RUN}/history.csv", experiment, on),
             metrics=batched(f"<results>/finetuned/{RUN}/metrics.json", experiment, on),
         log:
-            f"<logs>/finetune/{{experiment}}-{{platform}}-{{method}}{APART}.log",
+            f"<logs>/finetune/{experiment}-{on}-{{method}}{APART}.log",
         benchmark:
-            f"<benchmarks>/finetune/{{experiment}}-{{platform}}-{{method}}{APART}.tsv"
-        wildcard_constraints:
-            experiment=experiment,
-            platform=on,
+            f"<benchmarks>/finetune/{experiment}-{on}-{{method}}{APART}.tsv"
         priority: 5
         conda:
             "../envs/torch.yaml"
-        threads: processes("finetuning")
+        threads: processes("finetuning")(here)
         resources:
             mem_mb=memory("finetuning"),
             runtime=duration("finetuning"),
             gpu=gpus("finetuning"),
         params:
-            runs=covered_runs,
-            names=common_names,
-            network=network_settings,
-            dataset=dataset_settings,
-            phases=phases,
+            library=library("finetune")(here),
+            runs=later(covered_runs, here),
+            names=later(common_names, here),
+            network=network_settings(here),
+            dataset=dataset_settings(here),
+            phases=phases(here),
         script:
             "../workflow_scripts/finetune.py"
 
@@ -134,35 +126,32 @@ for experiment, on in PAIRS:
         name:
             f"verify_energy_{experiment}_{on}"
         input:
-            library=library("verify_energy"),
-            structure=of_network("<results>/networks/{network}.json"),
+            structure=of_network("<results>/networks/{network}.json")(here),
             energy_models=of_limits(
                 "<results>/energy_models/{platform}/{network}/{model}", own=True
-            ),
-            recorded=recorded,
+            )(here),
+            recorded=recorded(here),
             metrics=all_of(f"<results>/finetuned/{RUN}/metrics.json", experiment, on),
         output:
             energy=all_of(f"<results>/finetuned/{RUN}/energy.json", experiment, on),
         log:
-            "<logs>/verify_energy/{experiment}-{platform}-{method}.log",
+            f"<logs>/verify_energy/{experiment}-{on}-{{method}}.log",
         benchmark:
-            "<benchmarks>/verify_energy/{experiment}-{platform}-{method}.tsv"
-        wildcard_constraints:
-            experiment=experiment,
-            platform=on,
+            f"<benchmarks>/verify_energy/{experiment}-{on}-{{method}}.tsv"
         conda:
             "../envs/torch.yaml"
-        threads: undisturbed
+        threads: later(undisturbed, here)
         resources:
             mem_mb=memory("verification"),
             runtime=duration("verification"),
             gpu=gpus("verification"),
         params:
-            on=budgeted_on,
-            network=network_settings,
+            library=library("verify_energy")(here),
+            on=budgeted_on(here),
+            network=network_settings(here),
             repeats=config["energy"]["repeats"],
             seed=config["seed"],
-            name="{experiment}/{platform}/{method}",
-            journal=f"{config['results']}/verified/{{experiment}}/{{platform}}/{{method}}",
+            name=f"{experiment}/{on}/{{method}}",
+            journal=f"{config['results']}/verified/{experiment}/{on}/{{method}}",
         script:
             "../workflow_scripts/verify_energy.py"

@@ -2,8 +2,6 @@
 
 
 rule prepare_data:
-    input:
-        library=library("prepare_data"),
     output:
         manifest="<results>/data/{dataset}/manifest.json",
     log:
@@ -19,6 +17,7 @@ rule prepare_data:
         runtime=duration("data"),
         gpu=gpus("data"),
     params:
+        library=library("prepare_data"),
         settings=lambda wildcards: config["datasets"][wildcards.dataset],
     script:
         "../workflow_scripts/prepare_data.py"

@@ -4,7 +4,6 @@
 
 rule train_dense:
     input:
-        library=library("train_dense"),
         data=manifest,
         traced=traced_before,
         weights=published_weights,
@@ -26,6 +25,7 @@ rule train_dense:
         runtime=duration("dense"),
         gpu=gpus("dense"),
     params:
+        library=library("train_dense"),
         network=network_settings,
         dataset=dataset_settings,
         training=stage("dense"),

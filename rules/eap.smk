@@ -9,7 +9,6 @@ if EAP:
 
     rule layer_energy:
         input:
-            library=library("layer_energy"),
             own=[file for network in EAP["dense"]["networks"] for file in own_sources(network)],
         output:
             layers="<results>/eap/layers.csv",
@@ -25,6 +24,7 @@ if EAP:
             runtime=duration("layers"),
             gpu=gpus("layers"),
         params:
+            library=library("layer_energy"),
             networks={name: settings.network(config, name) for name in EAP["dense"]["networks"]},
             platform=config["platforms"][EAP["platform"]],
             batch=EAP["dense"]["batch"],
@@ -35,7 +35,6 @@ if EAP:
 
     rule eap_pruning:
         input:
-            library=library("eap_pruning"),
             data=manifest,
             dense="<results>/dense/{experiment}/model.safetensors",
         output:
@@ -58,6 +57,7 @@ if EAP:
             runtime=duration("pruning"),
             gpu=gpus("pruning"),
         params:
+            library=library("eap_pruning"),
             network=network_settings,
             dataset=dataset_settings,
             platform=config["platforms"][EAP["platform"]],
@@ -69,7 +69,6 @@ if EAP:
 
     rule eap_figures:
         input:
-            library=library("eap_figures"),
             arms=eap_rounds(EAP["arms"], [max(EAP["classes"])]),
             classes=eap_rounds([EAP["class_arm"]], EAP["classes"]),
             layers=rules.layer_energy.output.layers,
@@ -139,6 +138,7 @@ if EAP:
             runtime=duration("evidence"),
             gpu=gpus("evidence"),
         params:
+            library=library("eap_figures"),
             title=PLATFORMS[EAP["platform"]].description,
         script:
             "../workflow_scripts/eap_figures.py"

@@ -2,8 +2,6 @@
 
 
 rule trace_network:
-    input:
-        library=library("trace_network"),
     output:
         structure="<results>/networks/{network}.json",
     log:
@@ -19,6 +17,7 @@ rule trace_network:
         runtime=duration("tracing"),
         gpu=gpus("tracing"),
     params:
+        library=library("trace_network"),
         settings=lambda wildcards: settings.network(config, wildcards.network),
     script:
         "../workflow_scripts/trace_network.py"
@@ -26,8 +25,6 @@ rule trace_network:
 
 # Before networks are trained for a platform whose sensor is not there, or may not be read.
 rule check_sensor:
-    input:
-        library=library("check_sensor"),
     output:
         sensor="<results>/samples/{platform}/sensor.json",
     log:
@@ -43,19 +40,52 @@ rule check_sensor:
         runtime=duration("sensor"),
         gpu=gpus("sensor"),
     params:
+        library=library("check_sensor"),
         platform=platform_settings,
     script:
         "../workflow_scripts/check_sensor.py"
+
+
+# Where `energy.chunk` is set, some of the samples of an emulated device: to the same numbers as in
+# one job for all.
+if "chunk" in config["energy"]:
+
+    rule sample_chunk:
+        input:
+            structure="<results>/networks/{network}.json",
+        output:
+            chunk=temp("<results>/samples/{platform}/{network}/chunks/{first}.csv"),
+        log:
+            "<logs>/sample_chunk/{platform}-{network}-{first}.log",
+        benchmark:
+            "<benchmarks>/sample_chunk/{platform}-{network}-{first}.tsv"
+        wildcard_constraints:
+            first=r"\d+",
+        priority: 10
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=memory("sampling"),
+            runtime=duration("sampling"),
+            gpu=gpus("sampling"),
+        params:
+            library=library("sample_chunk"),
+            platform=platform_settings,
+            size=chunk_size,
+            seed=config["seed"],
+        script:
+            "../workflow_scripts/sample_chunk.py"
 
 
 # A sensor must see nothing but its own samples: where one measures, the job takes all cores. What
 # it has measured is kept in `campaign` beside the outputs, and a killed job goes on from there.
 rule sample_energy:
     input:
-        library=library("sample_energy"),
         structure="<results>/networks/{network}.json",
         recorded=recorded,
         sensor=lambda wildcards: sensors([wildcards.platform]),
+        chunks=chunks,
     output:
         samples="<results>/samples/{platform}/{network}/samples.csv",
         dense="<results>/samples/{platform}/{network}/dense.json",
@@ -74,6 +104,7 @@ rule sample_energy:
         runtime=duration("sampling"),
         gpu=gpus("sampling"),
     params:
+        library=library("sample_energy"),
         platform=platform_settings,
         network=lambda wildcards: settings.network(config, wildcards.network),
         samples=lambda wildcards: settings.samples(config, wildcards.platform)[0],
@@ -92,7 +123,6 @@ for network, models in MODELS.items():
         name:
             f"fit_energy_models_{network}"
         input:
-            library=library("fit_energy_models"),
             structure="<results>/networks/{network}.json",
             samples="<results>/samples/{platform}/{network}/samples.csv",
         output:
@@ -119,6 +149,7 @@ for network, models in MODELS.items():
             runtime=duration("fitting"),
             gpu=gpus("fitting"),
         params:
+            library=library("fit_energy_models"),
             models=lambda wildcards: MODELS[wildcards.network],
             test_samples=lambda wildcards: settings.samples(config, wildcards.platform)[1],
             seed=config["seed"],
@@ -128,7 +159,6 @@ for network, models in MODELS.items():
 
 rule resolve_budgets:
     input:
-        library=library("resolve_budgets"),
         structure=of_network("<results>/networks/{network}.json"),
         dense=of_limits("<results>/samples/{platform}/{network}/dense.json", own=True),
         energy_models=of_limits("<results>/energy_models/{platform}/{network}/{model}", own=True),
@@ -147,6 +177,7 @@ rule resolve_budgets:
         runtime=duration("budgets"),
         gpu=gpus("budgets"),
     params:
+        library=library("resolve_budgets"),
         platforms=lambda wildcards: [wildcards.platform, *limiting(wildcards)],
         budgets=lambda wildcards: budgets(wildcards.experiment, wildcards.platform),
         smallest_width=lambda wildcards: of_experiment(wildcards)["smallest_width"],

@@ -3,9 +3,8 @@
 
 rule tables:
     input:
-        library=library("tables"),
         metrics=all_runs(f"<results>/finetuned/{RUN}/metrics.json"),
-        energies=all_runs(f"<results>/finetuned/{RUN}/energy.json"),
+        energies=verified(),
         errors=[f"<results>/energy_models/{p}/{n}/errors.csv" for p, n in SAMPLED],
         history=[f"<results>/energy_models/{p}/{n}/history.csv" for p, n in SAMPLED],
         residuals=[f"<results>/energy_models/{p}/{n}/residuals.csv" for p, n in SAMPLED],
@@ -84,6 +83,7 @@ rule tables:
         runtime=duration("evidence"),
         gpu=gpus("evidence"),
     params:
+        library=library("tables"),
         titles=TITLES,
     script:
         "../workflow_scripts/tables.py"
@@ -91,7 +91,6 @@ rule tables:
 
 rule figures:
     input:
-        library=library("figures"),
         tables=rules.tables.output,
     output:
         **{
@@ -116,6 +115,7 @@ rule figures:
         runtime=duration("evidence"),
         gpu=gpus("evidence"),
     params:
+        library=library("figures"),
         titles=TITLES,
         names=FIGURES,
     script:
@@ -124,7 +124,6 @@ rule figures:
 
 rule method_figures:
     input:
-        library=library("method_figures"),
         accuracies="<results>/tables/accuracy_at_budget.csv",
         limits="<results>/tables/limits.csv",
         residuals="<results>/tables/energy_model_residuals.csv",
@@ -154,6 +153,7 @@ rule method_figures:
         runtime=duration("evidence"),
         gpu=gpus("evidence"),
     params:
+        library=library("method_figures"),
         titles=TITLES,
     script:
         "../workflow_scripts/method_figures.py"
@@ -161,7 +161,6 @@ rule method_figures:
 
 rule timings:
     input:
-        library=library("timings"),
         metrics=all_runs(f"<results>/finetuned/{RUN}/metrics.json"),
         benchmarks=benchmarks(),
     output:
@@ -188,13 +187,14 @@ rule timings:
         mem_mb=memory("evidence"),
         runtime=duration("evidence"),
         gpu=gpus("evidence"),
+    params:
+        library=library("timings"),
     script:
         "../workflow_scripts/timings.py"
 
 
 rule measurements:
     input:
-        library=library("measurements"),
         structures=[f"<results>/networks/{n}.json" for _, n in SAMPLED],
         sweeps=[f"<results>/samples/{p}/{n}/sweep.csv" for p, n in SAMPLED],
     output:
@@ -226,11 +226,57 @@ rule measurements:
         runtime=duration("evidence"),
         gpu=gpus("evidence"),
     params:
+        library=library("measurements"),
         pairs=SAMPLED,
         platforms=lambda wildcards: {p: config["platforms"][p] for p, _ in SAMPLED},
         titles=TITLES,
     script:
         "../workflow_scripts/measurements.py"
+
+
+# Where the time went of all jobs that come before this one.
+rule efficiency:
+    input:
+        tables=rules.tables.output,
+        figures=rules.figures.output,
+        method_figures=rules.method_figures.output,
+        measurements=rules.measurements.output,
+        eap_figures=rules.eap_figures.output if EAP else [],
+        evolution_figures=rules.evolution_figures.output if STUDIES else [],
+    output:
+        efficiency=report(
+            "<results>/tables/efficiency.csv",
+            caption="../docs/report/efficiency.rst",
+            category="Timings",
+            labels={"what": "where the time went", "type": "table"},
+        ),
+        run_efficiency=report(
+            "<results>/tables/run_efficiency.csv",
+            caption="../docs/report/efficiency.rst",
+            category="Timings",
+            labels={"what": "parallel efficiency", "type": "table"},
+        ),
+    log:
+        "<logs>/efficiency/all.log",
+    benchmark:
+        "<benchmarks>/efficiency/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evidence"),
+        runtime=duration("evidence"),
+        gpu=gpus("evidence"),
+    params:
+        library=library("efficiency"),
+        benchmarks=f"{config['results']}/benchmarks",
+        experiments={
+            entry["name"]: {"network": entry["network"], "dataset": entry["dataset"]}
+            for entry in config["experiments"]
+        },
+        threads=threads_held(),
+    script:
+        "../workflow_scripts/efficiency.py"
 
 
 # Tables and figures of this run with their rules, those that only some runs have among them.
@@ -243,6 +289,7 @@ EVIDENCE = {
         "measurements": rules.measurements.output,
         "eap_figures": rules.eap_figures.output if EAP else [],
         "evolution_figures": rules.evolution_figures.output if STUDIES else [],
+        "efficiency": rules.efficiency.output,
     }.items()
     for file in made
 }
@@ -250,7 +297,6 @@ EVIDENCE = {
 
 rule claims:
     input:
-        library=library("claims"),
         template="ecc/evidence/page.html",
         claims="resources/claims.yaml",
         published="resources/published/paper_values.csv",
@@ -294,6 +340,7 @@ rule claims:
         runtime=duration("evidence"),
         gpu=gpus("evidence"),
     params:
+        library=library("claims"),
         titles=TITLES,
         settings=dict(config),
         made_by={Path(file).stem: rule for file, rule in EVIDENCE.items()}
@@ -305,7 +352,6 @@ rule claims:
 # Of all result files, in whichever run they were made: `make reproduce` notices an edited one.
 rule checksums:
     input:
-        library=library("checksums"),
         evidence=list(EVIDENCE),
         claims=rules.claims.output,
         timings=rules.timings.output,
@@ -322,5 +368,7 @@ rule checksums:
         mem_mb=memory("evidence"),
         runtime=duration("evidence"),
         gpu=gpus("evidence"),
+    params:
+        library=library("checksums"),
     script:
         "../workflow_scripts/checksums.py"

@@ -6,7 +6,6 @@ if STUDIES:
 
     rule evolve:
         input:
-            library=library("evolve"),
             data=lambda wildcards: f"<results>/data/{study(wildcards)['dataset']}/manifest.json",
         output:
             networks="<results>/evolution/{study}/{arm}/seed{seed}/networks.csv",
@@ -27,6 +26,7 @@ if STUDIES:
             runtime=duration("evolution"),
             gpu=gpus("evolution"),
         params:
+            library=library("evolve"),
             study=study,
             dataset=lambda wildcards: config["datasets"][study(wildcards)["dataset"]],
             platform=lambda wildcards: config["platforms"][study(wildcards)["platform"]],
@@ -36,7 +36,6 @@ if STUDIES:
 
     rule evolution_figures:
         input:
-            library=library("evolution_figures"),
             networks=study_parts("<results>/evolution/{study}/{arm}/seed{seed}/networks.csv"),
             history=study_parts("<results>/evolution/{study}/{arm}/seed{seed}/history.csv"),
         output:
@@ -83,6 +82,7 @@ if STUDIES:
             runtime=duration("evidence"),
             gpu=gpus("evidence"),
         params:
+            library=library("evolution_figures"),
             platforms={
                 name: PLATFORMS[entry["platform"]].description for name, entry in STUDIES.items()
             },

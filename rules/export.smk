@@ -4,7 +4,6 @@
 
 rule export_network:
     input:
-        library=library("export_network"),
         data=manifest,
         slim=f"<results>/finetuned/{RUN}/slim.safetensors",
         metrics=f"<results>/finetuned/{RUN}/metrics.json",
@@ -26,6 +25,7 @@ rule export_network:
         runtime=duration("export"),
         gpu=gpus("export"),
     params:
+        library=library("export_network"),
         platform=platform_settings,
         network=network_settings,
         settings=exported_settings,

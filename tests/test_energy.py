@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from sample_chunk import sample_chunk
+from sample_energy import sample_energy
 
 from ecc import energy
 from ecc.energy import bilinear, fitting, lookup
@@ -142,6 +144,45 @@ def test_sampling_takes_samples_ends_and_sweeps_in_one_call():
         narrowed = full.copy()
         narrowed[1] = row.width
         assert row.energy_j == pytest.approx(exact.energy(narrowed), rel=0.1)
+
+
+@pytest.mark.parametrize("settings", [{"metric": "energy"}, {"metric": "latency"}])
+@pytest.mark.parametrize("size", [1, 7, 20])
+def test_chunks_of_samples_give_the_same_files_as_one_job(settings, size, tmp_path):
+    structure, count = chain(8, 6, 4), 20
+    (tmp_path / "structure.json").write_text(structure.to_json())
+    own = {"platform": "mine", "platform_settings": {"kind": "jetson_tx2", **settings}, "seed": 3}
+    chunks = []
+    for first in range(0, count, size):
+        chunks.append(tmp_path / f"{first}.csv")
+        counted = min(size, count - first)
+        sample_chunk(
+            tmp_path / "structure.json", **own, first=first, count=counted, file=chunks[-1]
+        )
+    for folder, parts in (("whole", []), ("chunked", chunks)):
+        names = {"samples": "samples.csv", "sweep": "sweep.csv", "dense": "dense.json"}
+        files = {key: tmp_path / folder / name for key, name in names.items()}
+        sample_energy(
+            tmp_path / "structure.json",
+            **own,
+            network="chain",
+            network_settings={},
+            samples=count,
+            repeats=5,
+            sweeps=[{"group": structure.groups[1].name}],
+            files={**files, "provenance": tmp_path / folder / "provenance.json"},
+            chunks=parts,
+        )
+    for name in names.values():
+        written = [(tmp_path / folder / name).read_bytes() for folder in ("whole", "chunked")]
+        assert written[0] == written[1]
+
+
+def test_chunks_that_are_not_all_samples_are_refused():
+    structure = chain(8, 6)
+    parts = [energy.sample_chunk(Noisy(), Deployed(structure), 0, 5, seed=0)]
+    with pytest.raises(UserError, match="1 chunks are not samples 0 to 9"):
+        energy.sample(Noisy(), Deployed(structure), 10, seed=0, chunks=parts)
 
 
 def test_sampling_refuses_unknown_groups_and_more_than_is_recorded():

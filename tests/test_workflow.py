@@ -70,7 +70,7 @@ def planned(output):
     return {name: int(count) for name, count in rows if name not in ("all", "total")}
 
 
-TOOK = ("timings.csv", "equal_terms.csv")
+TOOK = ("timings.csv", "equal_terms.csv", "efficiency.csv", "run_efficiency.csv")
 
 
 def tables(folder):
@@ -192,6 +192,7 @@ def test_an_edit_of_the_library_reruns_what_imports_it(finished):
             "method_figures",
             "eap_figures",
             "evolution_figures",
+            "efficiency",
             "claims",
             "checksums",
         )
@@ -208,7 +209,7 @@ def test_a_changed_setting_reruns_what_it_touches(finished):
     for later in ("close_budgets", "finetune", "verify_energy"):
         rerun |= {name.replace("compress", later): 1 for name in rerun}
     evidence = dict.fromkeys(("tables", "figures", "timings", "method_figures"), 1)
-    evidence |= dict.fromkeys(("claims", "checksums"), 1)
+    evidence |= dict.fromkeys(("efficiency", "claims", "checksums"), 1)
     assert planned(output) == {**rerun, **evidence}
 
 

@@ -12,7 +12,10 @@ from ecc.evidence import claims as evidence, page, statistics
 from ecc.evidence.tables import in_words
 from ecc.logs import job
 
-SHOWN = ("table_02", "comparison", "ranking", "differences", "energy_model_errors", "limits")
+SHOWN = (
+    *("table_02", "comparison", "ranking", "differences", "energy_model_errors", "limits"),
+    *("efficiency", "run_efficiency"),
+)
 
 
 def claims(

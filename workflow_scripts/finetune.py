@@ -141,6 +141,8 @@ if __name__ == "__main__":
     with job(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
         first = snakemake.params.phases[0]
+        # The input stands for those of all runs.
+        closing = [str(Path(file).with_name("closing.json")) for file in snakemake.input.masked]
         work = partial(
             finetune,
             snakemake.input.data,
@@ -158,7 +160,7 @@ if __name__ == "__main__":
                 "slim": snakemake.output.slim,
                 "history": snakemake.output.history,
                 "metrics": snakemake.output.metrics,
-                **({"closing": snakemake.input.closing} if snakemake.input.closing else {}),
+                **({"closing": closing} if snakemake.input.closing else {}),
             },
         )
         launch(first["processes"], first["device"], work)

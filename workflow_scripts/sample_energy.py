@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ecc import energy, metrics, platforms, runs
 from ecc.logs import job
 from ecc.structure import Structure
@@ -21,7 +23,9 @@ def sample_energy(
     sweeps: Sequence[Mapping[str, Any]],
     seed: int,
     files: Mapping[str, str],
+    chunks: Sequence[str] = (),
 ) -> None:
+    """`chunks` are files of all samples, in order, where jobs of their own took them."""
     traced = Structure.read(structure)
     device = platforms.make(platform, platform_settings)
     journal = Path(files["samples"]).with_name("campaign")
@@ -33,6 +37,13 @@ def sample_energy(
         seed=seed,
         sweeps=sweeps,
         journal=journal,
+        chunks=[
+            # Not all versions of pandas read the very floats that were written.
+            pd.read_csv(chunk, converters=dict.fromkeys(metrics.METRICS, float)).rename(
+                columns=metrics.in_code
+            )
+            for chunk in chunks
+        ],
     )
     for name, frame in (("samples", taken.samples), ("sweep", taken.sweep)):
         named = frame.rename(columns=lambda column: metrics.in_files(column, device.metric))
@@ -77,4 +88,5 @@ if __name__ == "__main__":
             sweeps=snakemake.params.sweeps,
             seed=snakemake.params.seed,
             files=dict(snakemake.output.items()),
+            chunks=snakemake.input.chunks,
         )

@@ -21,7 +21,7 @@ from ecc.energy.lookup import LookUp, tabulate
 from ecc.energy.mlp import Mlp
 from ecc.energy.model import EnergyModel, relative_error
 from ecc.energy.residuals import residuals
-from ecc.energy.sampling import read_samples, sample, split
+from ecc.energy.sampling import read_samples, sample, sample_chunk, split
 from ecc.errors import UserError
 from ecc.structure import Structure, draw_widths
 
@@ -41,6 +41,7 @@ __all__ = [
     "relative_error",
     "residuals",
     "sample",
+    "sample_chunk",
     "split",
     "tabulate",
 ]

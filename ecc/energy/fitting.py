@@ -10,8 +10,6 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
-from scipy.optimize import nnls
 
 from ecc.energy.bilinear import Bilinear, Features
 from ecc.energy.model import Array, mean_error
@@ -93,6 +91,9 @@ def nonnegative(gram: Array, moment: Array) -> Array:
     active-set method works on f rows. 1e-12 keeps the triangle regular where columns depend on
     each other.
     """
+    from scipy.linalg import solve_triangular  # here: fits alone need it, and it takes a while
+    from scipy.optimize import nnls
+
     length = np.sqrt(gram.diagonal())
     scaled = gram / np.outer(length, length) + 1e-12 * np.eye(len(gram))
     triangle = np.linalg.cholesky(scaled)

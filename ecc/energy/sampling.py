@@ -59,20 +59,31 @@ def sample(
     repeats: int = 1,
     sweeps: Sequence[Mapping[str, Any]] = (),
     journal: Path | None = None,
+    chunks: Sequence[pd.DataFrame] = (),
 ) -> Sampled:
     """Measures `count` random widths, the dense and the smallest network, and `sweeps`, in which
     one group alone is narrowed: {group, step} (channels). All but the random ones `repeats` times.
 
-    All in one call, so that a sensor mixes them as it likes and keeps them in one `journal`.
+    All in one call, so that a sensor mixes them as it likes and keeps them in one `journal`. Where
+    `sample_chunk` has measured the random ones, `chunks` are all of these, in order: the numbers
+    are the same.
     Raises UserError for an unknown group, and where a platform has fewer samples recorded.
     """
     structure = network.structure
     full = structure.full_widths
     parts = asked(platform, structure, count, seed=seed, repeats=repeats, sweeps=sweeps)
-    energy = platform.measure(network, np.concatenate(parts), seed=seed, journal=journal)
-    of_samples, *others = np.split(energy, np.cumsum([len(part) for part in parts])[:-1])
+    if chunks:
+        samples = pd.concat(chunks, ignore_index=True)
+        if list(samples["sample"]) != list(range(count)):
+            raise UserError(f"{len(chunks)} chunks are not samples 0 to {count - 1}: sample again")
+        rest = np.concatenate(parts[1:])
+        energy = platform.measure(network, rest, seed=seed, first=count, journal=journal)
+    else:
+        energy = platform.measure(network, np.concatenate(parts), seed=seed, journal=journal)
+        samples = _frame(structure, 0, parts[0], energy[:count])
+        energy = energy[count:]
+    others = np.split(energy, np.cumsum([len(part) for part in parts[1:]])[:-1])
     dense, smallest, *of_sweeps = (part.reshape(-1, repeats).mean(axis=1) for part in others)
-    values = [np.arange(count), *parts[0].T, of_samples]
     groups = [_index(structure, settings["group"]) for settings in sweeps]
     rows = [
         (structure.groups[group].name, int(width), int(full[group]), joules)
@@ -80,11 +91,23 @@ def sample(
         for width, joules in zip(narrowed[::repeats, group], values_j, strict=True)
     ]
     return Sampled(
-        samples=pd.DataFrame(dict(zip(columns(structure), values, strict=True))),
+        samples=samples,
         sweep=pd.DataFrame(rows, columns=SWEEP),
         dense_energy_j=float(dense[0]),
         smallest_energy_j=float(smallest[0]),
     )
+
+
+def sample_chunk(
+    platform: Platform, network: HasStructure, first: int, count: int, *, seed: int
+) -> pd.DataFrame:
+    """Measures samples `first` to `first + count - 1` of those that `sample` takes, to the same
+    numbers, on a platform that needs no journal.
+    """
+    structure = network.structure
+    widths = asked(platform, structure, first + count, seed=seed)[0][first:]
+    energy = platform.measure(network, widths, seed=seed, first=first, journal=None)
+    return _frame(structure, first, widths, energy)
 
 
 def asked(
@@ -109,6 +132,11 @@ def asked(
     swept = [_sweep(platform, structure, **settings) for settings in sweeps]
     repeated = [full[None], np.ones_like(full)[None], *swept]
     return [widths[:count], *(np.repeat(rows, repeats, axis=0) for rows in repeated)]
+
+
+def _frame(structure: Structure, first: int, widths: Integers, energy: Array) -> pd.DataFrame:
+    values = [np.arange(first, first + len(widths)), *widths.T, energy]
+    return pd.DataFrame(dict(zip(columns(structure), values, strict=True)))
 
 
 def _sweep(platform: Platform, structure: Structure, group: str, step: int = 1) -> Integers:

@@ -24,7 +24,8 @@ from ecc.runs import write_text
 MOVED = ["file", "where", "reference", "found"]
 # Wall clock; what the run of a sensor was like.
 NOT_REPEATED_FILES = {
-    *("timings.csv", "equal_terms.csv", "repeatability.csv", "provenance.json", "campaign.json")
+    *("timings.csv", "equal_terms.csv", "efficiency.csv", "run_efficiency.csv"),
+    *("repeatability.csv", "provenance.json", "campaign.json"),
 }
 NOT_REPEATED_FOLDERS = {"logs", "benchmarks", "campaign"}
 CHECKSUMS = "checksums.txt"

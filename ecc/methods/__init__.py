@@ -4,28 +4,53 @@ A method sees the dense network, an energy model and training data; never a plat
 validation images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import fields, replace
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 from ecc.errors import UserError
-from ecc.methods import amc, eap, ecc, ecc_early, evolution, knapsack, lcp, netadapt, uniform
 from ecc.methods.problem import Compressed, Limit, Problem
+
+
+class Methods(MutableMapping[str, ModuleType]):
+    """Modules of this package by name, imported when they are asked for: some cost a second."""
+
+    def __init__(self, *names: str):
+        self._modules: dict[str, ModuleType | None] = dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> ModuleType:
+        module = self._modules[name] or import_module(f"{__name__}.{name}")
+        self._modules[name] = module
+        return module
+
+    def __setitem__(self, name: str, module: ModuleType) -> None:
+        self._modules[name] = module
+
+    def __delitem__(self, name: str) -> None:
+        del self._modules[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
 
 # A method's module has its `Settings` and `compress(problem, settings)`. One that handles limits
 # itself sets SEVERAL_BUDGETS; the others are given the budget that binds as the only one.
-METHODS: dict[str, ModuleType] = {
-    "amc": amc,
-    "eap": eap,
-    "ecc": ecc,
-    "ecc_early": ecc_early,
-    "knapsack": knapsack,
-    "lcp": lcp,
-    "evolution": evolution,
-    "netadapt": netadapt,
-    "uniform": uniform,
-}
+METHODS = Methods(
+    "amc",
+    "eap",
+    "ecc",
+    "ecc_early",
+    "knapsack",
+    "lcp",
+    "evolution",
+    "netadapt",
+    "uniform",
+)
 
 __all__ = ["METHODS", "Compressed", "Limit", "Problem", "compress"]
 

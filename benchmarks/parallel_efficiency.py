@@ -1,0 +1,70 @@
+"""A configuration on one core and on several, each from nothing: what the others bring.
+
+    python -m benchmarks.parallel_efficiency                       configs/smoke.yaml, 1 and 2 cores
+    python -m benchmarks.parallel_efficiency --configfile config.yaml --folder results/scaling
+
+The runs write to `cores-1`, `cores-2`, ... in a folder, which must not hold them yet; one is over
+before the next begins. Prints a table: cores, seconds from the start of Snakemake to its end, the
+efficiency (seconds on one core / (cores x seconds on them)), and what `run_efficiency.csv` of each
+run says of itself: the part of all cores' time that jobs held, and its critical path.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(configfiles: Sequence[str], results: Path, cores: int) -> dict[str, float]:
+    """One run: a row of the table."""
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--nolock"]
+    command += ["--configfile", *configfiles, "--config", f"results={results}"]
+    results.parent.mkdir(parents=True, exist_ok=True)
+    log = results.with_name(f"{results.name}.log")
+    started = time.monotonic()
+    with log.open("w") as file:
+        done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, check=False)
+    seconds = time.monotonic() - started
+    if done.returncode:
+        sys.exit(f"the run on {cores} cores failed: see {log}")
+    told = pd.read_csv(results / "tables" / "run_efficiency.csv").iloc[0]
+    return {
+        "cores": cores,
+        "seconds": seconds,
+        "held": told["parallel_efficiency"],
+        "critical_path_seconds": told["critical_path_seconds"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--configfile", nargs="+", default=["configs/smoke.yaml"])
+    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--folder", type=Path, help="of the results; a temporary one unless given")
+    parser.add_argument("--output", type=Path, help="CSV file of the table")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (given.folder or Path(temporary)).resolve()
+        places = {cores: folder / f"cores-{cores}" for cores in given.cores}
+        for place in places.values():
+            if place.exists():
+                sys.exit(f"{place} is there: remove it, or give another --folder")
+        rows = [run(given.configfile, place, cores) for cores, place in places.items()]
+    table = pd.DataFrame(rows)
+    if 1 in places:
+        alone = table.loc[table["cores"] == 1, "seconds"].iloc[0]
+        table.insert(2, "efficiency", alone / (table["cores"] * table["seconds"]))
+    print(table.round(3).to_string(index=False))
+    if given.output is not None:
+        table.to_csv(given.output, index=False)
+
+
+if __name__ == "__main__":
+    main()
