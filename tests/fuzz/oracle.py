@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path as File
 from typing import Any
 
@@ -31,7 +32,7 @@ def problems(schema: Schema, config: Any) -> list[str]:
     """Why a configuration has to be refused: nothing where it has to be planned."""
     found = [error.message[:100] for error in schema.validator.iter_errors(config)]
     found += _values(config)
-    return found or list(_unfit(config))
+    return found or list(islice(_unfit(config), 1))  # later ones are of what is known to fit
 
 
 def _values(value: Any) -> Iterator[str]:
