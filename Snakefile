@@ -16,16 +16,18 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
+report: "docs/report/workflow.rst"
+
+
+include: "rules/common.smk"
+
+
 pathvars:
     results=config["results"],
     logs="<results>/logs",
     benchmarks="<results>/benchmarks",
 
 
-report: "docs/report/workflow.rst"
-
-
-include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/data.smk"
 include: "rules/dense.smk"

@@ -70,7 +70,9 @@ class Budget:
     @property
     def label(self) -> str:
         """As in paths: dense-0.5, joules-0.0247, reducible-0.3+parameters-dense-0.5."""
-        return "+".join([f"{self.kind}-{self.value!r}", *self.limit_labels])
+        # 1e+16 without its plus, which is between a budget and its limits.
+        value = repr(self.value).replace("e+", "e")
+        return "+".join([f"{self.kind}-{value}", *self.limit_labels])
 
     @property
     def limit_labels(self) -> list[str]:

@@ -4,7 +4,9 @@
 """
 
 import difflib
+import json
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,13 @@ WHOLE = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
 )
 Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=WHOLE)
 # Of datasets that have no such setting; the last of 20 is void.
+LARGEST = 2**63 - 1  # of a whole number: what a file of 64-bit integers can hold
+FASTER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML was built with it
+SHOWN = 100  # characters of a value in a message
+# 010 is 8 in YAML, and 1:30 is 90.
+MISREAD = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
+# Snakemake takes what is repeated so often for a wildcard without end.
+PERIODIC = re.compile(r"(.+)\1{19}")
 CLASSES = {"digits": 10, "cifar10": 10, "streets": 20, "cityscapes": 20}
 SEGMENTED = ("streets", "cityscapes")  # datasets with a label for every pixel
 SEGMENTING = ("erfnet",)  # architectures that give one
@@ -43,13 +52,33 @@ def load(*paths: str | Path) -> Config:
     config: Config = {}
     for path in paths:
         try:
-            content = yaml.safe_load(Path(path).read_text())
+            content = yaml.load(Path(path).read_text(), Loader=FASTER)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         except yaml.YAMLError as error:
             raise UserError(f"{path} is not YAML: {error}") from error
         config = merge(config, content)
     return config
+
+
+def check_text(path: str | Path) -> None:
+    """Refuses a file in which YAML would read something else than is written there.
+
+    A key that stands twice in one mapping, of which only the last would count; numbers with a zero
+    in front (octal) or with colons (of base 60). A file that is no YAML is left to the reader.
+    Raises UserError, one line that names the file and the key.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            json.loads(text)
+            loader = yaml.SafeLoader  # not all that is JSON is YAML to the faster one
+        except ValueError:
+            loader = FASTER
+        root = yaml.compose(text, Loader=loader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return
+    _check_node(root, (), path, set())
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> Config:
@@ -74,11 +103,14 @@ def check(config: Config, schema: str | Path) -> Config:
     if errors:
         # A mistyped key is also a missing one: the unknown key is what helps.
         raise UserError(_explain(min(errors, key=lambda e: e.validator != "additionalProperties")))
-    _check_finite(config, ())
+    _check_values(config, ())
+    _check_names(config)
+    _check_methods(config)
     _check_energy(config)
     _check_evolution(config)
     names = [experiment["name"] for experiment in config["experiments"]]
     _once(names, ("experiments",))
+    _once(["_".join(pair) for pair in pairs(config)], ("experiments",))  # names of rules
     for index, experiment in enumerate(config["experiments"]):
         _check_experiment(config, experiment, ("experiments", index))
     _check_eap(config)
@@ -187,18 +219,110 @@ def model_file(model: Mapping[str, Any]) -> str:
     return f"{model_label(model)}.{suffix}"
 
 
+def check_units(config: Config, metrics: Mapping[str, str]) -> None:
+    """Raises UserError for a budget in another unit than its platform measures.
+
+    `metrics` are those of the platforms by name.
+    """
+    for index, entry in enumerate(config["experiments"]):
+        for number, settings in enumerate(entry["budgets"]):
+            key: Key = ("experiments", index, "budgets", number)
+            budget = Budget.from_settings(settings)
+            on = [settings["platform"]] if "platform" in settings else entry["platforms"]
+            asked: list[tuple[Key, Budget, str]]
+            asked = [(key, budget, metrics[platform]) for platform in on]
+            asked += [
+                ((*key, "limits", name), limit, metrics.get(name, "count"))
+                for name, limit in budget.limits
+            ]
+            for where, own, metric in asked:
+                try:
+                    own.check(metric)
+                except UserError as error:
+                    raise UserError(f"{_key(where)}: {error}") from error
+
+
 def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
+        return {key: _sorted(value[key]) for key in sorted(value, key=str)}
     return [_sorted(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _check_finite(value: Any, key: Key) -> None:
+def _check_node(node: yaml.Node | None, key: Key, path: str | Path, seen: set[int]) -> None:
+    if node is None or id(node) in seen:  # an alias, perhaps of what it is in
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        number = node.tag.rpartition(":")[2] in ("int", "float")
+        if number and MISREAD.fullmatch(node.value):
+            value = yaml.safe_load(node.value)
+            raise UserError(
+                f"{path}: {_key(key)}: YAML reads {node.value} as {value}: write {value}, or quote "
+                "what is meant as text"
+            )
+    elif isinstance(node, yaml.SequenceNode):
+        for index, entry in enumerate(node.value):
+            _check_node(entry, (*key, index), path, seen)
+    elif isinstance(node, yaml.MappingNode):
+        there: set[str] = set()
+        for name, entry in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                continue
+            if name.value in there:
+                raise UserError(
+                    f"{path}: {_key((*key, name.value))} is there more than once: remove all but "
+                    "one, as only the last would count"
+                )
+            there.add(name.value)
+            _check_node(entry, (*key, name.value), path, seen)
+
+
+def _check_values(value: Any, key: Key) -> None:
+    """Refuses values that a schema cannot: no numbers, endless ones, dates, text of many lines."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{_key(key)}: {value} must be a finite number")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise UserError(f"{_key(key)}: {_value(value)} must be at most {LARGEST}")
+    if isinstance(value, str) and not value.isprintable():
+        raise UserError(f"{_key(key)}: {_value(value)} must be one line of printable text")
+    if not isinstance(value, str | int | float | dict | list | None):
+        kind = type(value).__name__
+        raise UserError(f"{_key(key)}: YAML reads {_value(value)} as a {kind}: quote it for text")
     if isinstance(value, dict | list):
         for name, entry in value.items() if isinstance(value, dict) else enumerate(value):
-            _check_finite(entry, (*key, name))
+            if isinstance(value, dict) and not (isinstance(name, str) and name.isprintable()):
+                raise UserError(f"{_key((*key, name))}: the key must be one line of text: quote it")
+            _check_values(entry, (*key, name))
+
+
+def _check_names(config: Config) -> None:
+    named = [("datasets",), ("networks",), ("platforms",), ("methods",), ("evolution",)]
+    found: list[tuple[Key, str]]
+    found = [((*key, name), name) for key in named for name in config[key[0]]]
+    found += [(("eap", "arms", name), name) for name in config["eap"].get("arms", ())]
+    for index, entry in enumerate(config["experiments"]):
+        found.append((("experiments", index, "name"), entry["name"]))
+    for key, name in found:
+        if PERIODIC.search(name):
+            raise UserError(f"{_key(key)}: {name} repeats itself 20 times: choose another name")
+
+
+def _check_methods(config: Config) -> None:
+    """What has the name of an algorithm is shown as that, and found by it."""
+    algorithms = {entry["method"] for entry in config["methods"].values()}
+    for name, entry in config["methods"].items():
+        key = ("methods", name)
+        if name in algorithms and entry["method"] != name:
+            raise UserError(
+                f"{_key((*key, 'method'))}: {entry['method']} under the name of another method: "
+                "rename the entry"
+            )
+        tournament, population = entry.get("tournament", 0), entry.get("population", math.inf)
+        if tournament > population:
+            raise UserError(
+                f"{_key((*key, 'tournament'))}: {tournament} cannot be drawn from a population of "
+                f"{population}"
+            )
 
 
 def _check_energy(config: Config) -> None:
@@ -227,6 +351,7 @@ def _check_evolution(config: Config) -> None:
         for field, known in (("dataset", "datasets"), ("platform", "platforms")):
             _known(study[field], config[known], ("evolution", name, field))
         _classified(config, study["dataset"], ("evolution", name, "dataset"))
+        _check_alone(config, study["training"], ("evolution", name, "training"))
 
 
 def _check_eap(config: Config) -> None:
@@ -235,6 +360,7 @@ def _check_eap(config: Config) -> None:
         _known(study["experiment"], experiments, ("eap", "experiment"))
         dataset = experiment(config, study["experiment"])["dataset"]
         _classified(config, dataset, ("eap", "experiment"))
+        _check_alone(config, study["finetuning"], ("eap", "finetuning"))
 
 
 def _classified(config: Config, dataset: str, key: Key) -> None:
@@ -283,16 +409,26 @@ def _check_stages(config: Config, experiment: Config, key: Key) -> None:
     phases = [(("finetuning", i), phase) for i, phase in enumerate(experiment["finetuning"])]
     stages = [((name,), experiment[name]) for name in ("dense", "compression")]
     for where, own in (*stages, *phases):
-        settings = stage(config, own)
-        parts = settings["accumulate"] * settings["processes"]
-        if parts > settings["batch_size"]:
-            raise UserError(
-                f"{_key((*key, *where))}: accumulate times processes is {parts}, but batch_size "
-                f"{settings['batch_size']}: every part needs an image"
-            )
+        _check_parts(stage(config, own), (*key, *where))
     processes = [stage(config, phase)["processes"] for _, phase in phases]
     if len(set(processes)) > 1:
         raise UserError(f"{_key((*key, 'finetuning'))}: give all phases the same processes")
+
+
+def _check_parts(settings: Mapping[str, Any], key: Key) -> None:
+    parts = settings["accumulate"] * settings["processes"]
+    if parts > settings["batch_size"]:
+        raise UserError(
+            f"{_key(key)}: accumulate times processes is {parts}, but batch_size "
+            f"{settings['batch_size']}: every part needs an image"
+        )
+
+
+def _check_alone(config: Config, own: Mapping[str, Any], key: Key) -> None:
+    """A training that shares its batches with no other process."""
+    if own.get("processes", 1) > 1:
+        raise UserError(f"{_key((*key, 'processes'))}: this training has one process: leave it out")
+    _check_parts({**stage(config, own), "processes": 1}, key)
 
 
 def _check_budgets(config: Config, experiment: Config, key: Key) -> None:
@@ -303,10 +439,16 @@ def _check_budgets(config: Config, experiment: Config, key: Key) -> None:
             Budget.from_settings(budget)
         except UserError as error:
             raise UserError(f"{_key(here)}: {error}") from error
-        for name in budget.get("limits", ()):
-            _known(name, [*config["platforms"], *COUNTS], (*here, "limits", name))
         if "platform" in budget:
             _known(budget["platform"], platforms, (*here, "platform"))
+        spent = [budget["platform"]] if "platform" in budget else platforms
+        for name in budget.get("limits", ()):
+            _known(name, [*config["platforms"], *COUNTS], (*here, "limits", name))
+            if name in spent:
+                raise UserError(
+                    f"{_key((*here, 'limits', name))}: the budget itself is of {name}: limit "
+                    "something else, or give the budget a `platform`"
+                )
     for platform in platforms:
         labels = budget_labels({"experiments": [experiment]}, experiment["name"], platform)
         _once(labels, (*key, "budgets"))
@@ -332,12 +474,23 @@ def _once(names: Sequence[str], key: Key) -> None:
 
 def _key(path: Key) -> str:
     """As in experiments[0].budgets[1].dense."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in path if part != ""]
+    parts = [
+        f"[{part}]" if type(part) is int else f".{_short(str(part))}" for part in path if part != ""
+    ]
     return "config key " + "".join(parts).removeprefix(".")
 
 
 def _value(value: Any) -> str:
-    return f"'{value}'" if isinstance(value, str) else str(value)
+    try:
+        return _short(f"'{value}'" if isinstance(value, str) else str(value))
+    except ValueError:  # Python writes no whole number of more than some thousand digits
+        return "a number of thousands of digits"
+
+
+def _short(text: str) -> str:
+    """One line that is not too long."""
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}.."
 
 
 def _nearest(name: Any, known: Collection[Any]) -> str:
@@ -371,14 +524,16 @@ def _explain(error: jsonschema.ValidationError) -> str:
         "exclusiveMaximum": "less than",
     }
     if kind in limits:
-        return f"{_key(key)}: {value} must be {limits[kind]} {allowed}{about}"
+        return f"{_key(key)}: {_value(value)} must be {limits[kind]} {allowed}{about}"
     if kind == "enum":
         return f"{_key(key)}: {_value(value)} is unknown: use one of {_nearest(value, allowed)}"
     if kind in ("minItems", "maxItems"):
         limit = "at least" if kind == "minItems" else "at most"
         return f"{_key(key)}: {len(value)} entries, must be {limit} {allowed}{about}"
+    if kind == "maxLength":
+        return f"{_key(key)}: {_value(value)} must be of at most {allowed} characters{about}"
     if kind == "uniqueItems":
-        return f"{_key(key)}: {value} must not hold anything twice{about}"
+        return f"{_key(key)}: {_value(value)} must not hold anything twice{about}"
     return f"{_key(key)}: {_value(value)} is not allowed{about}"
 
 

@@ -22,7 +22,7 @@ from ecc.errors import UserError
 from ecc.networks import Network
 from ecc.runs import temporary, write_text
 from ecc.sources import MARK
-from ecc.training import read_tensors
+from ecc.training import read_tensors, refuse_wrong
 
 WEIGHTS, PROGRAM, ONNX, CARD = "model.safetensors", "model.pt2", "model.onnx", "README.md"
 FORMAT, VERSION = "ecc network", 1
@@ -87,13 +87,19 @@ def load(path: str | Path, *, trust: bool = False) -> nn.Module:
             f"{file}: its network is built by {architecture}, code outside of ecc: "
             "load it with trust=True if you trust that code"
         )
+    # Before anything of that size is built.
+    largest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
+    if max([*saved.widths, saved.network.classes]) > largest:
+        raise UserError(f"{file} does not fit its own widths: all weights are narrower")
     try:
         with torch.random.fork_rng(devices=[]):  # the caller's draws stay as they are
             model = saved.network.build(saved.widths)
+        refuse_wrong(file, tensors, model)
         model.load_state_dict(tensors)
     except UserError as error:
-        raise UserError(f"{file}: {error}") from error
-    except (RuntimeError, TypeError) as error:
+        known = str(error).startswith(str(file))
+        raise error if known else UserError(f"{file}: {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{file} does not fit its own widths: {reason}") from error
     return model.eval()
@@ -158,7 +164,7 @@ def _described(file: Path, metadata: Mapping[str, str]) -> Saved:
     except UserError as error:
         known = str(error).startswith(str(file))
         raise error if known else UserError(f"{file}: {error}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{file} is no network that ecc exported: export it with ecc") from error
 
 

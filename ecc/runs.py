@@ -55,7 +55,9 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run the workflow so that it is made") from None
-    except ValueError:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): delete or move it") from None
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is not whole: delete it and run the workflow again") from None
 
 

@@ -141,7 +141,11 @@ class Structure:
     def read(cls, path: str | Path) -> Self:
         """Raises UserError, naming the file, where it is not a structure."""
         try:
-            return cls.from_json(Path(path).read_text())
+            return cls.from_json(Path(path).read_bytes().decode())
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not text: delete it and run the workflow again") from error
         except UserError as error:
             raise UserError(f"{path} is {error}") from error
 
@@ -150,17 +154,49 @@ class Structure:
         """Raises UserError where the text is not a structure."""
         try:
             values = json.loads(text)
-            return cls(
+            found = cls(
                 groups=tuple(Group(**group) for group in values["groups"]),
                 operations=tuple(Operation(**_tuples(op)) for op in values["operations"]),
                 image_channels=values["image_channels"],
                 classes=values["classes"],
                 fixed_vectors=values["fixed_vectors"],
             )
-        except (ValueError, KeyError, TypeError) as error:
+            found._check()
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
-                f"not the structure of a network ({error}): delete it and run the workflow again"
+                f"not the structure of a network ({str(error)[:100]}): delete it and run the "
+                "workflow again"
             ) from error
+        return found
+
+    def _check(self) -> None:
+        """Raises ValueError where a number is none, or an operation is of no group."""
+        counts: list[Any] = [self.image_channels, self.classes]
+        least_zero: list[Any] = [self.fixed_vectors]
+        for group in self.groups:
+            counts.append(group.width)
+            least_zero.append(group.vectors)
+        for op in self.operations:
+            pairs = (op.kernel, op.stride, op.in_size, op.out_size)
+            if [len(pair) for pair in pairs] != [2] * 4:
+                raise ValueError(f"{op.name} has a size that is no pair")
+            counts += [op.columns, op.groups, *(side for pair in pairs for side in pair)]
+            least_zero += [op.fixed_in, op.fixed_out]
+            there = [*op.reads, *([] if op.writes is None else [op.writes])]
+            if any(type(index) is not int or not 0 <= index < len(self.groups) for index in there):
+                raise ValueError(f"{op.name} reads or writes a group that there is not")
+            if not (op.reads or op.fixed_in) or (op.writes is None and not op.fixed_out):
+                raise ValueError(f"{op.name} reads or writes no channels")
+        if not self.groups or not self.operations:
+            raise ValueError("it has no groups or no operations")
+        for least, values in ((1, counts), (0, least_zero)):
+            for value in values:
+                if type(value) is not int or not least <= value < 2**31:
+                    raise ValueError(f"{value!r} is no number of channels or pixels")
+        texts = [group.name for group in self.groups]
+        texts += [text for op in self.operations for text in (op.name, op.kind)]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a name is no text")
 
 
 def draw_widths(structure: Structure, count: int, seed: int) -> NDArray[np.int64]:

@@ -329,12 +329,23 @@ def save_weights(path: Path, model: nn.Module) -> None:
 def load_weights(path: Path, model: nn.Module) -> nn.Module:
     """Fills `model` from safetensors; raises UserError for a broken file or another network."""
     tensors, _ = read_tensors(path)
+    refuse_wrong(path, tensors, model)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{path} belongs to another network: {reason}") from error
     return model
+
+
+def refuse_wrong(path: Path, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raises UserError for weights that are no numbers, or whole ones where `model` has others."""
+    for name, tensor in model.state_dict().items():
+        if name in tensors:
+            if tensors[name].is_floating_point() != tensor.is_floating_point():
+                raise UserError(f"{path}: {name} is of {tensors[name].dtype}, not {tensor.dtype}")
+            if not tensors[name].isfinite().all():
+                raise UserError(f"{path}: {name} is not finite: delete it and run again")
 
 
 class _Run:
@@ -367,12 +378,18 @@ class _Run:
         if metadata.get("fingerprint") != self.fingerprint:
             logger.warning("%s belongs to other settings: training starts anew", path)
             return
-        unpack(self.model, self.optimizer, tensors)
-        if self.update is not None:
-            self.update.restore(_part("update", tensors))
-        columns = json.loads(metadata["columns"])
-        for row in tensors["history."].tolist():
-            self.history.append(dict(zip(columns, row, strict=True)))
+        try:
+            floats = [tensor for tensor in tensors.values() if tensor.is_floating_point()]
+            if not all(tensor.isfinite().all() for tensor in floats):
+                raise ValueError("not finite")
+            unpack(self.model, self.optimizer, tensors)
+            if self.update is not None:
+                self.update.restore(_part("update", tensors))
+            columns = json.loads(metadata["columns"])
+            for row in tensors["history."].tolist():
+                self.history.append(dict(zip(columns, row, strict=True)))
+        except (LookupError, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(f"{path} is damaged: delete it, and the run begins anew") from error
         logger.info("resumed from %s at iteration %d", path, len(self.history))
 
 
@@ -458,8 +475,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # what damaged files raise is without end
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{path} is truncated or not a safetensors file ({reason}): delete it and run again"
         ) from error

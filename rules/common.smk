@@ -20,9 +20,38 @@ STARTED = time.time()
 # sixth of its time.
 gc.set_threshold(100_000, 20, 100)
 
+
+def of_platform(name, look):
+    """What `look` finds of a platform; an error names its key."""
+    try:
+        return look()
+    except UserError as error:
+        told = str(error).removeprefix(f"platforms.{name}: ").removeprefix(f"platform {name}: ")
+        raise UserError(f"config key platforms.{name}: {told}") from error
+
+
+def make_platform(name):
+    return of_platform(name, lambda: platforms.make(name, config["platforms"][name]))
+
+
+def title(name):
+    """As figures show it; registered ones alone have printed names."""
+    platform = PLATFORMS[name]
+    if platform is platforms.PLATFORMS.get(name):
+        return names.platform_title(name)
+    return of_platform(name, lambda: platform.description)
+
+
 try:
+    for file in workflow.configfiles:
+        settings.check_text(file)
     config.update(settings.check(config, BASE / "configs" / "schema.yaml"))
-    PLATFORMS = {name: platforms.make(name, entry) for name, entry in config["platforms"].items()}
+    SAMPLED = settings.sampled(config)  # (platform, network)
+    PLATFORMS = {name: make_platform(name) for name in config["platforms"]}
+    TITLES = {name: title(name) for name in sorted({platform for platform, _ in SAMPLED})}
+    settings.check_units(
+        config, {name: of_platform(name, lambda: PLATFORMS[name].metric) for name in TITLES}
+    )
 except UserError as error:
     sys.exit(str(error))
 
@@ -36,13 +65,8 @@ os.environ.update(
 
 EXPERIMENTS = [experiment["name"] for experiment in config["experiments"]]
 PAIRS = settings.pairs(config)  # (experiment, platform)
-SAMPLED = settings.sampled(config)  # (platform, network)
 MODELS = settings.energy_models(config)  # by network
 NETWORKS = sorted(MODELS)
-TITLES = {
-    name: names.platform_title(name) if name in platforms.PLATFORMS else PLATFORMS[name].description
-    for name in sorted({platform for platform, _ in SAMPLED})
-}
 FIGURES = plan.available(config["energy"], config["experiments"])
 
 
@@ -288,6 +312,16 @@ def published_weights(wildcards):
     """The file of weights that an experiment starts from, if there is one."""
     weights = of_experiment(wildcards)["dense"].get("weights", "torchvision")
     return [] if weights == "torchvision" else weights
+
+
+def refuse_missing_weights():
+    """Ends where a file of weights is not there, and is no result of this workflow either."""
+    for index, entry in enumerate(config["experiments"]):
+        file = entry["dense"].get("weights", "torchvision")
+        made = file.startswith(f"{config['results']}/")
+        if file != "torchvision" and not made and not os.path.isfile(file):
+            key = f"config key experiments[{index}].dense.weights"
+            sys.exit(f"{key}: there is no file {file}: put it there, or correct the path")
 
 
 def processes(name):

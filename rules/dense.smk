@@ -1,6 +1,8 @@
 # Dense networks: one an experiment, trained from random weights or from published ones. All that
 # follows waits for them.
 
+refuse_missing_weights()
+
 
 rule train_dense:
     input:

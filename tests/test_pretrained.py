@@ -258,7 +258,7 @@ def test_torchvisions_weights_are_downloaded(monkeypatch):
     assert same_outputs(network, published.eval(), loaded)
     [(url, given)] = asked
     assert "squeezenet1_0" in url
-    assert given == {"check_hash": True}
+    assert given == {"check_hash": True, "weights_only": True}
     with pytest.raises(UserError, match="torchvision has no weights for erfnet, only for alexnet"):
         load_published("torchvision", "erfnet", ERFNET.build())
 

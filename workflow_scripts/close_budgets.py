@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecc import data, energy, metrics, platforms, runs
+from ecc import data, energy, metrics, platforms, records, runs
 from ecc.channels import widths_of
 from ecc.closing import close_all, narrow
 from ecc.logs import job
@@ -40,7 +40,7 @@ def close_budgets(
     `name` keeps the noise of an emulated platform apart from that of other methods' networks.
     """
     full = Network(**network)
-    found = [metrics.from_file(runs.read_json(path)) for path in compression]
+    found = [records.read(path, "compression") for path in compression]
     networks = [load_weights(Path(path), full.build()) for path in masked]
     images = data.load(dataset, Path(manifest).parent)
     before = []
@@ -64,7 +64,7 @@ def close_budgets(
         platforms.Deployed(full.structure, network),
         full.channels,
         list(zip(networks, budgeted, strict=True)),
-        smallest=np.array(metrics.from_file(runs.read_json(budgets))["lower_bounds"]),
+        smallest=np.array(records.read(budgets, "budgets")["lower_bounds"]),
         rounds=rounds,
         repeats=repeats,
         seed=runs.named_seed(seed, f"{name}/closing"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecc import data, energy, metrics as units, runs
+from ecc import data, energy, metrics as units, records, runs
 from ecc.logs import job
 from ecc.methods import Limit, Problem, compress as compress_by
 from ecc.networks import Network
@@ -44,7 +44,7 @@ def compress(
     weights = load_weights(Path(dense), full.build())
     model = energy.load(energy_model, full.structure)
     limiting = energy.limit_models(full.structure, limits)
-    resolved = units.from_file(runs.read_json(budgets))
+    resolved = records.read(budgets, "budgets")
     for (budget, seed), *files in zip(covered, masked, history, metrics, strict=True):
         logging.info("budget %s, seed %d", budget, seed)
         problem = Problem(

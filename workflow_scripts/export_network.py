@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ecc import metrics as units, platforms, runs
+from ecc import platforms, records
 from ecc.card import Facts, Images
 from ecc.export import export
 from ecc.logs import job
@@ -27,8 +27,8 @@ def export_network(
     folder: str,
 ) -> None:
     """`settings` are those of the run that its `metrics` do not hold: the card has both."""
-    run = units.from_file(runs.read_json(metrics))
-    measured = units.from_file(runs.read_json(energy))
+    run = records.read(metrics, "fine-tuning")
+    measured = records.read(energy, "verification")
     device, full = platforms.make(platform, platform_settings), Network(**network)
     told = ("groups", "accuracy", "accuracy_before_finetuning", "dense_accuracy", "metric")
     also = ("budget", "seed", "phases", "closing", "versions", "hardware")
@@ -37,7 +37,7 @@ def export_network(
         **{name: measured[name] for name in ("modelled_energy_j", "measured_energy_j")},
         description=device.description,
         emulated=device.emulated,
-        images=Images.from_manifest(runs.read_json(manifest)),
+        images=Images.from_manifest(records.read(manifest, "manifest")),
         settings={
             "network": network,
             "platform": platform_settings,

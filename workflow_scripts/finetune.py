@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ecc import data, metrics as units, runs
+from ecc import data, metrics as units, records, runs
 from ecc.closing import narrow
 from ecc.finetuning import finetune as finetune_with
 from ecc.logs import job
@@ -48,12 +48,12 @@ def finetune(
     files: Mapping[str, Sequence[str]],
 ) -> None:
     """`covered` are (budget, seed) of the runs; `files` of each by the arguments of a run."""
-    full, resolved = Network(**network), units.from_file(runs.read_json(budgets))
+    full, resolved = Network(**network), records.read(budgets, "budgets")
     setting = Setting(
         dataset=data.load(dataset, Path(manifest).parent),
         network=full,
         dense=load_weights(Path(dense), full.build()),
-        dense_accuracy=runs.read_json(dense_metrics)["dense_accuracy"],
+        dense_accuracy=records.read(dense_metrics, "dense training")["dense_accuracy"],
         dense_energy_j=resolved["dense_energy_j"],
         metric=resolved["metric"],
         phases=phases,
@@ -78,11 +78,12 @@ def finetune_run(
 ) -> None:
     """One run; `compression` are its metrics so far, `closing` says which channels stayed."""
     started = time.monotonic()
-    so_far = units.from_file(runs.read_json(compression))
+    so_far = records.read(compression, "compression")
     channels, device = setting.network.channels, setting.phases[0]["device"]
     model = load_weights(Path(masked), setting.network.build())
     closed = {} if closing is None else runs.read_json(closing)
-    if closed:
+    if closing is not None:
+        records.checked(closed, closing, "closing")
         keep = channels.keeping(closed.pop("kept"))
         narrow(model, channels, keep, setting.dataset.train, seed=seed, device=device)
     widths = channels.count(model)

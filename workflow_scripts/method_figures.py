@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ecc import metrics, runs
+from ecc import metrics, records
 from ecc.evidence import learning, limits, names, overview, style, tables
 from ecc.logs import job
 
@@ -38,7 +38,7 @@ def method_figures(
 
 
 def convergence(history: str, run: str, titles: Mapping[str, str]) -> Figure:
-    told = metrics.from_file(runs.read_json(run))
+    told = records.read(run, "fine-tuning")
     full = {group["name"]: group["full_width"] for group in told["groups"]}
     title = names.panel_title((told["experiment"], told["platform"]), titles)
     frame = metrics.from_table(pd.read_csv(history))

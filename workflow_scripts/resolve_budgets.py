@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from ecc import energy, metrics, runs
+from ecc import energy, metrics, records, runs
 from ecc.budgets import Budget, Range, lower_bounds
 from ecc.counts import COUNTS, Count
 from ecc.errors import UserError
@@ -28,7 +28,7 @@ def resolve_budgets(
     bounds = lower_bounds(traced.full_widths, smallest_width)
     ranges = {}
     for name, (dense, model) in platforms.items():
-        measured = metrics.from_file(runs.read_json(dense))
+        measured = records.read(dense, "dense energy")
         smallest = float(energy.load(model, traced).energy(bounds))
         ranges[name] = Range(measured["dense_energy_j"], smallest, measured["metric"])
     for name in COUNTS:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecc import energy, metrics, platforms, runs
+from ecc import energy, metrics, platforms, records, runs
 from ecc.logs import job
 from ecc.structure import Structure
 from ecc.verification import verify, verify_limits
@@ -33,7 +33,7 @@ def verify_energy(
     own, *limiting = on
     devices = {platform: platforms.make(platform, settings) for platform, settings in on.items()}
     models = energy.limit_models(traced, energy_models)
-    found = [metrics.from_file(runs.read_json(path)) for path in finetuned]
+    found = [records.read(path, "fine-tuning") for path in finetuned]
     widths = [[group["width"] for group in run["groups"]] for run in found]
     deployed = platforms.Deployed(traced, network)
     rows = verify(

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ecc import runs
+from ecc import records, runs
 from ecc.data import cifar10, cityscapes, digits, folder as own_folder, fractals, imagenet, streets
 from ecc.data.layout import Kind, Settings, Tree, checksum
 from ecc.data.splits import Dataset, InMemory, OnDisk, Split
@@ -177,13 +178,13 @@ def _lasting(settings: Settings) -> Settings:
 
 
 def _manifest(path: Path, settings: Settings) -> Settings:
+    if not path.exists():
+        raise UserError(f"there is no {path}: prepare this dataset first")
     try:
-        manifest: Settings = json.loads(path.read_text())
-        prepared = manifest["settings"]
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}: prepare this dataset first") from error
-    except (ValueError, KeyError, TypeError) as error:
+        manifest: Settings = records.read(path, "manifest")
+    except UserError as error:
         raise UserError(f"{path} is damaged: delete it and run again") from error
+    prepared = manifest["settings"]
     wanted = _lasting(settings)
     for key in sorted(prepared.keys() | wanted.keys()):
         if prepared.get(key) != wanted.get(key):
@@ -215,9 +216,15 @@ def _kept_pixels(path: Path, manifest: Settings) -> dict[str, tuple[Tensor, Tens
         with safe_open(path, "pt") as kept:
             if kept.metadata() != {"manifest": _key(manifest)}:
                 raise UserError(f"{path} belongs to another manifest: {_renew(path)}")
-            return {
+            found = {
                 name: (kept.get_tensor(f"{name}_pixels"), kept.get_tensor(f"{name}_labels"))
                 for name in manifest["splits"]
             }
-    except (OSError, SafetensorError) as error:
+        for pixels, labels in found.values():
+            if pixels.dtype != torch.uint8 or pixels.dim() != 4 or len(pixels) != len(labels):
+                raise ValueError("no images")
+        return found
+    except UserError:
+        raise
+    except Exception as error:  # what damaged files raise is without end
         raise UserError(f"{path} is missing or truncated: {_renew(path)}") from error

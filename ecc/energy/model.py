@@ -146,11 +146,14 @@ def load(
                 f"{path}: kind '{content['kind']}' is unknown: known are {', '.join(kinds)}"
             )
         model = kinds[content["kind"]].restore(structure, content, tensors)
-        if not np.isfinite(model.energy(structure.full_widths)):
-            raise ValueError("dense energy is not finite")
+        dense_j = float(model.energy(structure.full_widths))
+        if not 0 < dense_j < np.inf:
+            raise ValueError("dense energy is not positive and finite")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): fit the model") from error
-    except (ValueError, LookupError, TypeError, safetensors.SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # what damaged files raise is without end
         raise UserError(
             f"{path}: not an energy model, or truncated: delete it and fit it again"
         ) from error

@@ -8,6 +8,7 @@ is not testable at this scale where the interval leaves it open or the run has n
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,27 @@ UNKNOWN = Interval(*[float("nan")] * 3)
 
 def read(path: str | Path) -> list[dict[str, Any]]:
     """The claims of a YAML file. Raises UserError where a key is missing or unknown, or a rule."""
-    claims: list[dict[str, Any]] = yaml.safe_load(Path(path).read_text())
+    try:
+        claims: list[dict[str, Any]] = yaml.safe_load(Path(path).read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not YAML ({reason[:150]}): correct it") from error
+    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
+        raise UserError(f"{path} is no list of claims, each a mapping: correct it")
     needed, optional = {"id", "source", "claim", "holds", "rule"}, {"published", "needs"}
     for claim in claims:
         name = claim.get("id", claim.get("claim", "a claim"))
         if wrong := (needed - set(claim)) | (set(claim) - needed - optional):
-            raise UserError(f"{path}: {name}: {min(wrong)} is missing or unknown")
+            raise UserError(f"{path}: {name}: {min(map(str, wrong))} is missing or unknown")
         for rule in _rules(claim):
-            if rule.get("kind") not in RULES:
-                raise UserError(f"{path}: {name}: rule '{rule.get('kind')}' is unknown")
+            kind = rule.get("kind") if isinstance(rule, dict) else rule
+            if not isinstance(kind, str) or kind not in RULES:
+                raise UserError(f"{path}: {name}: rule '{kind}' is unknown")
+            own = {key: value for key, value in rule.items() if key != "kind"}
+            try:
+                signature(RULES[kind]).bind({}, **own)
+            except TypeError as error:
+                raise UserError(f"{path}: {name}: rule {kind}: {error}") from error
     return claims
 
 
@@ -89,7 +102,15 @@ def decide(
     rows = []
     for claim in claims:
         asked = _Asked(tables)
-        found = [_apply(rule, asked) for rule in _rules(claim)]
+        try:
+            found = [_apply(rule, asked) for rule in _rules(claim)]
+            paper = stated(claim.get("published"), published)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"claims.yaml: {claim['id']}: its rule asks for what the tables do not have "
+                f"({reason[:100]})"
+            ) from error
         verdicts = [one.verdict for one in found]
         verdict = next((v for v in (FAILS, OPEN) if v in verdicts), HOLDS)
         reasons = dict.fromkeys(one.reason for one in found if one.verdict == verdict)
@@ -102,7 +123,7 @@ def decide(
                 "claim_id": claim["id"],
                 "source": claim["source"],
                 "claim": claim["claim"],
-                "paper": stated(claim.get("published"), published),
+                "paper": paper,
                 "ours": shown.mean,
                 "low": shown.low,
                 "high": shown.high,

@@ -11,7 +11,6 @@ that has changed since is listed as well.
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from ecc.runs import write_text
+from ecc.errors import UserError
+from ecc.runs import read_json, write_text
 
 MOVED = ["file", "where", "reference", "found"]
 # Wall clock; what the run of a sensor was like.
@@ -111,12 +111,14 @@ def _files(folder: Path) -> list[Path]:
 def _numbers(path: Path) -> Iterator[tuple[str, Any]]:
     """Every value of a file by its place, such as `row 3, accuracy` or `groups.0.width`."""
     if path.suffix == ".json":
-        yield from _leaves("", json.loads(path.read_text()))
+        yield from _leaves("", read_json(path))
         return
     try:
         frame = pd.read_csv(path)
     except pd.errors.EmptyDataError:
         return
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a table ({' '.join(str(error).split())[:100]})") from error
     yield "rows", len(frame)
     for column in frame.columns.difference(list(NOT_REPEATED), sort=False):
         for row, value in enumerate(frame[column].tolist()):
@@ -158,8 +160,12 @@ def main(arguments: list[str] | None = None) -> int:
         if not folder.is_dir():
             print(f"{folder} is not there: run the workflow first", file=sys.stderr)
             return 2
-    moved = compare(given.reference, given.found, given.accuracy, given.relative)
-    moved = pd.concat([moved, *map(changed, (given.reference, given.found))])
+    try:
+        moved = compare(given.reference, given.found, given.accuracy, given.relative)
+        moved = pd.concat([moved, *map(changed, (given.reference, given.found))])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
     for row in moved.itertuples(index=False):
         print(f"{row.file}: {row.where}: {row.reference} -> {row.found}")
     count = len(_files(given.reference))

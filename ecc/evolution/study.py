@@ -210,14 +210,19 @@ class Known:
         self.path, self.rows = path, dict[str, dict[str, Any]]()
         if path is None:
             return
-        lines = path.read_text().splitlines() if path.exists() else []
+        try:
+            lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}): delete or move it"
+            ) from error
         if lines[:1] == [fingerprint]:
             for line in lines[1:]:
                 try:
                     entry = json.loads(line)
-                except ValueError:
+                    self.rows[str(entry["architecture"])] = dict(entry["row"])
+                except (ValueError, LookupError, TypeError):
                     break
-                self.rows[entry["architecture"]] = entry["row"]
         entries = [self._line(name, row) for name, row in self.rows.items()]
         runs.write_text(path, "".join([f"{fingerprint}\n", *entries]))
 

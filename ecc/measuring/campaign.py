@@ -35,6 +35,7 @@ from ecc.measuring.journal import (
     matched,
     metric_of,
     read,
+    read_provenance,
     width_columns,
 )
 
@@ -76,7 +77,7 @@ def run(
     Raises SensorError where the sensor fails, with all windows kept that were taken; UserError for
     impossible settings and for a folder of another network, sensor, device or batch, or in use.
     """
-    _check(settings)
+    check_settings(settings)
     widths = np.ascontiguousarray(widths, dtype=np.int64)
     asked = _Asked(network, widths, settings, seed, folder, json.loads(json.dumps(about or {})))
     windows = read(folder / WINDOWS, widths.shape[1])
@@ -97,7 +98,7 @@ def check(rig: Callable[[], Rig], settings: Settings) -> dict[str, Any]:
 
     Returns what there is, as `campaign.json` has it.
     """
-    _check(settings)
+    check_settings(settings)
     opened = rig()
     try:
         _check_sensor(settings, opened.meter)
@@ -143,7 +144,7 @@ class _Asked:
         path = self.folder / PROVENANCE
         if not path.exists():
             raise UserError(f"{path} is missing: delete or move the folder, or restore the file")
-        known: dict[str, Any] = runs.read_json(path)
+        known = read_provenance(path, "delete or move the folder, or restore the file")
         fingerprint = self.network.structure.fingerprint
         _refuse_others(path, known, {"fingerprint": fingerprint, "about": self.about})
         return known
@@ -499,7 +500,7 @@ class _Progress:
         self.bar.close()
 
 
-def _check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
     """Raises UserError for settings under which nothing can be measured."""
     for name in ("sample_s", "poll_s", "iterations", "period_check_s", "idle_s"):
         if not 0 < getattr(settings, name) < math.inf:

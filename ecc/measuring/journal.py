@@ -12,9 +12,10 @@ Only the last line can ever be torn, and it is cut off. Values are raw: what is 
 """
 
 import fcntl
+import json
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
@@ -29,6 +30,17 @@ WINDOWS = "windows.csv"
 Kind = Literal["sample", "reference", "repeat"]
 KINDS: tuple[Kind, ...] = ("sample", "reference", "repeat")
 INTEGERS = ("window", "segment", "sample", "iterations", "batch", "attempts")
+
+# What the provenance must hold, beside what is only shown.
+NEEDED: dict[str, Callable[[Any], bool]] = {
+    "fingerprint": lambda value: isinstance(value, str),
+    "metric": lambda value: value in METRICS,
+    "sensor": lambda value: isinstance(value, str),
+    "device": lambda value: isinstance(value, str),
+    "batch": lambda value: type(value) is int and value >= 1,
+    "settings": lambda value: type(value["baseline"]) is int and value["baseline"] >= 1,
+    "segments": lambda value: isinstance(value, list) and all(type(one) is dict for one in value),
+}
 
 
 def columns(metric: Metric, groups: int) -> list[str]:
@@ -61,7 +73,10 @@ def read(path: str | Path, groups: int) -> pd.DataFrame:
     Raises UserError, naming the file, where it is another network's or no journal at all.
     """
     path = Path(path)
-    data = path.read_bytes() if path.exists() else b""
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): delete or move it") from error
     whole = data[: data.rfind(b"\n") + 1]
     if not whole:
         return pd.DataFrame()
@@ -79,6 +94,27 @@ def read(path: str | Path, groups: int) -> pd.DataFrame:
     table = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {}
     values = {name: _values(path, name, table.get(name, ())) for name in header}
     return pd.DataFrame(values)
+
+
+def read_provenance(path: str | Path, advice: str) -> dict[str, Any]:
+    """What `campaign.json`, or the file of a recorded campaign, tells of how it was measured.
+
+    Raises UserError, which names the file and ends in `advice`, where it is not that of a campaign.
+    """
+    try:
+        values = json.loads(Path(path).read_bytes())
+        for key, holds in NEEDED.items():
+            if not holds(values[key]):
+                raise ValueError(f"its {key} is {json.dumps(values[key])[:40]}")
+        if not isinstance(values.get("meter", {}), dict):
+            raise ValueError("its meter is no mapping")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): {advice}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{path}: not the provenance of a campaign ({reason}): {advice}") from error
+    provenance: dict[str, Any] = values
+    return provenance
 
 
 class Journal:
@@ -178,8 +214,11 @@ def _values(path: Path, name: str, texts: Sequence[str]) -> Any:
     for row, text in enumerate(texts):
         try:
             values[row] = int(text) if integer else float(text if text or needed else "nan")
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise _damaged(path, row + 2) from error
+        wrong = text and not np.isfinite(values[row])
+        if wrong or (name.startswith("raw_") and values[row] <= 0):
+            raise _damaged(path, row + 2)
     return values
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ecc import runs, stopping
+from ecc.errors import UserError
 from ecc.methods.problem import Problem
 from ecc.training import read_tensors
 
@@ -81,14 +82,23 @@ class Checkpoint:
         if metadata.get("fingerprint") != self.fingerprint:
             logger.warning("%s belongs to other settings: the search starts anew", self.path)
             return None
-        columns = json.loads(metadata["columns"])
-        rows = tensors.pop("history").tolist()
+        try:
+            columns = json.loads(metadata["columns"])
+            rows = tensors.pop("history").tolist()
+            told = [dict(zip(columns, row, strict=True)) for row in rows]
+            seen, evaluations, evaluated = map(int, tensors.pop("effort").tolist())
+        except (LookupError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{self.path} is damaged: delete it, and the search begins anew"
+            ) from error
         effort = self.problem.effort
-        effort.images_seen, effort.evaluations, effort.images_evaluated = tensors.pop(
-            "effort"
-        ).tolist()
+        effort.images_seen, effort.evaluations, effort.images_evaluated = (
+            seen,
+            evaluations,
+            evaluated,
+        )
         logger.info("resumed from %s after %d steps", self.path, len(rows))
-        return [dict(zip(columns, row, strict=True)) for row in rows], tensors
+        return told, tensors
 
     def of_training(self) -> Path | None:
         """Where the training that follows a search keeps its own."""

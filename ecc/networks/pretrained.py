@@ -67,6 +67,8 @@ def load_published(path: str | Path, architecture: str, model: nn.Module) -> nn.
                 f"{path}: {name} is {_times(found[name])}, the network's {_times(tensor)}: give it "
                 "the multiplier, options and number of classes of the published one"
             )
+        if not found[name].is_floating_point():
+            raise UserError(f"{path}: {name} is of {found[name].dtype}: give weights of floats")
         if not found[name].isfinite().all():
             raise UserError(f"{path}: {name} is not finite: fetch the file again")
     unused = sorted(set(found) - set(wanted))
@@ -108,10 +110,12 @@ def _download(architecture: str) -> Tensors:
         raise UserError(f"torchvision has no weights for {architecture}, only for {known}")
     weights = torchvision.models.get_model_weights(NAMES[architecture])["IMAGENET1K_V1"]
     try:
-        return dict(weights.get_state_dict(check_hash=True))
-    except (OSError, RuntimeError) as error:
+        # A file that was downloaded before is read without a look at its hash.
+        return dict(weights.get_state_dict(check_hash=True, weights_only=True))
+    except Exception as error:  # of the network, or of what was downloaded
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{weights.url} cannot be downloaded ({error}): fetch it by other means, and give its "
+            f"{weights.url} cannot be downloaded ({reason}): fetch it by other means, and give its "
             "path in place of torchvision"
         ) from error
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecc import runs
 from ecc.errors import UserError
 from ecc.measuring import campaign
 from ecc.measuring.interface import Buildable, Rig, Settings, SystemClock
-from ecc.measuring.journal import WINDOWS, read as read_windows
+from ecc.measuring.journal import WINDOWS, read as read_windows, read_provenance
 from ecc.metrics import Metric
 from ecc.platforms.interface import Array, Campaign, checked_widths
 from ecc.structure import Structure
@@ -80,7 +79,7 @@ class Measured:
         """What is in the folder `journal`."""
         return Campaign(
             read_windows(journal / WINDOWS, len(structure.groups)),
-            runs.read_json(journal / campaign.PROVENANCE),
+            read_provenance(journal / campaign.PROVENANCE, "delete or move its folder"),
         )
 
 
@@ -113,7 +112,8 @@ def by_sensor(kind: str, module: ModuleType) -> Callable[..., Measured]:
 
         try:
             steps = Settings(**(protocol or {}))
-        except TypeError as error:
+            campaign.check_settings(steps)
+        except (TypeError, UserError) as error:
             raise UserError(f"platform {name}: protocol: {error}") from error
         about = {"kind": kind, "device": device, **settings}
         return Measured(name, module.METRIC, open_rig, steps, about)

@@ -5,11 +5,10 @@ its campaign as they were taken, and `<network>.json`, how they were taken (`ecc
 """
 
 import gzip
-import json
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -24,8 +23,8 @@ from ecc import runs
 from ecc.errors import UserError
 from ecc.measuring.drift import corrected
 from ecc.measuring.interface import Found
-from ecc.measuring.journal import KINDS, WINDOWS, columns, width_columns
-from ecc.metrics import METRICS, WORDS, Metric
+from ecc.measuring.journal import KINDS, WINDOWS, columns, read_provenance, width_columns
+from ecc.metrics import WORDS, Metric
 from ecc.platforms.interface import Array, Campaign, HasStructure, checked_widths
 from ecc.structure import Structure
 
@@ -35,16 +34,6 @@ PROVENANCE = "campaign.json"
 SUFFIX = ".csv.gz"
 INTEGERS = ("window", "segment", "sample", "iterations", "batch", "attempts")
 AGAIN = "record the campaign again"
-
-# What the provenance must hold, beside what is only shown.
-NEEDED: dict[str, Callable[[Any], bool]] = {
-    "fingerprint": lambda value: isinstance(value, str),
-    "metric": lambda value: value in METRICS,
-    "device": lambda value: isinstance(value, str),
-    "batch": lambda value: isinstance(value, int) and value >= 1,
-    "settings": lambda value: isinstance(value["baseline"], int) and value["baseline"] >= 1,
-    "segments": lambda value: isinstance(value, list),
-}
 
 
 @dataclass(frozen=True)
@@ -141,7 +130,7 @@ class Recorded:
                 f"platform {self.name}: no recorded campaigns in {folder}: correct the folder, or "
                 "record one (python -m ecc.platforms record)"
             )
-        return {file: _provenance(file) for file in files}
+        return {file: read_provenance(file, AGAIN) for file in files}
 
     def _same(self, key: str) -> Any:
         """A value on which all campaigns agree; raises UserError where they do not."""
@@ -200,7 +189,7 @@ def record(
     source, target = Path(campaign), Path(folder) / f"{network}{SUFFIX}"
     if not network or Path(network).name != network:
         raise UserError(f"'{network}' cannot be the name of a network's file: give a plain name")
-    provenance = _provenance(source / PROVENANCE)
+    provenance = read_provenance(source / PROVENANCE, AGAIN)
     if structure is not None and provenance["fingerprint"] != structure.fingerprint:
         raise UserError(f"{source / PROVENANCE}: measured another network: choose its structure")
     path = source / WINDOWS
@@ -238,7 +227,7 @@ def write_widths(widths: ArrayLike, path: str | Path) -> None:
 
 def _listed(parent: Path, network: str) -> Found:
     try:
-        provenance = _provenance(parent / f"{network}.json")
+        provenance = read_provenance(parent / f"{network}.json", AGAIN)
         path = parent / f"{network}{SUFFIX}"
         windows = _windows(_unpacked(path), path, provenance, None)
     except UserError as error:
@@ -248,22 +237,6 @@ def _listed(parent: Path, network: str) -> Found:
         f"{parent.name}: {network}, {WORDS[provenance['metric']]} of {samples} samples on "
         f"{provenance['device']}, batch {provenance['batch']}"
     )
-
-
-def _provenance(path: Path) -> dict[str, Any]:
-    """Raises UserError, naming the file, where it is not that of a campaign."""
-    try:
-        values = json.loads(path.read_bytes())
-        for key, holds in NEEDED.items():
-            if not holds(values[key]):
-                raise ValueError(f"its {key} is {json.dumps(values[key])[:40]}")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}): {AGAIN}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"{path}: not the provenance of a campaign ({reason}): {AGAIN}") from error
-    provenance: dict[str, Any] = values
-    return provenance
 
 
 def _unpacked(path: Path) -> bytes:

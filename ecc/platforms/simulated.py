@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc.errors import UserError
+from ecc.measuring.campaign import check_settings
 from ecc.measuring.interface import Buildable, Settings
 from ecc.measuring.simulated import Simulation, rig
 from ecc.platforms.emulated import EmulatedDevice
@@ -47,7 +48,8 @@ def simulated(
     try:
         simulation = Simulation(**{"idle_w": emulated.static_w / 2, **settings})
         steps = Settings(**(protocol or {}))
-    except TypeError as error:
+        check_settings(steps)
+    except (TypeError, UserError) as error:
         raise UserError(f"platform {name}: {error}") from error
 
     def cost(network: Buildable, widths: NDArray[np.int64]) -> tuple[float, float]:
