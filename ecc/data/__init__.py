@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ecc import runs
+from ecc import files, runs
 from ecc.data import cifar10, cityscapes, digits, folder as own_folder, fractals, imagenet, streets
 from ecc.data.layout import Kind, Settings, Tree, checksum
 from ecc.data.splits import Dataset, InMemory, OnDisk, Split
@@ -206,11 +206,14 @@ def _keep_pixels(tree: Tree, settings: Settings, manifest: Settings, path: Path)
     tensors = {}
     for name in tree.splits:
         tensors[f"{name}_pixels"], tensors[f"{name}_labels"] = tree.pixels(name, settings)
+    files.unseal(path)
     with runs.temporary(path) as draft:
         save_file(tensors, draft, {"manifest": _key(manifest)})
+    files.seal(path)
 
 
 def _kept_pixels(path: Path, manifest: Settings) -> dict[str, tuple[Tensor, Tensor]]:
+    files.verify(path)
     try:
         with safe_open(path, "pt") as kept:
             if kept.metadata() != {"manifest": _key(manifest)}:
