@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -80,6 +81,19 @@ def errors(folder: str | Path, since: float) -> list[str]:
             said = [line for line in path.read_text().splitlines() if " ERROR " in line]
             found += [f"{path}: {line.split(' ERROR ', 1)[1]}" for line in said[-1:]]
     return found
+
+
+def of_disks(record: logging.LogRecord) -> bool:
+    """A filter for whoever starts jobs: tells in one line of a disk that takes nothing.
+
+    It leaves the last line of a traceback, with what to do, and lets every record pass.
+    """
+    said = record.getMessage().rstrip()
+    last = said.rpartition("\n")[2]
+    number = re.match(r"OSError: \[Errno (\d+)\]", last)
+    if number and "Traceback" in said and (advice := refused(OSError(int(number[1]), ""))):
+        record.msg, record.args = f"{last}: {advice}", ()
+    return True
 
 
 def _ours(record: logging.LogRecord) -> bool:

@@ -1,5 +1,6 @@
 """Jobs end with one line a person can act on, and do not outlive whoever started them."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ecc.logs import of_disks
 from tests.faults.workspace import CAN_MOUNT, MOUNTS
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +115,25 @@ def test_a_job_that_is_killed_leaves_no_seal_of_what_was_there_before(tmp_path):
     (tmp_path / ".made.txt.sha256").write_text("of the old one")
     run("import os; os.kill(os.getpid(), 9)", tmp_path, "[], ['made.txt']")
     assert not (tmp_path / ".made.txt.sha256").exists()
+
+
+@pytest.mark.parametrize(
+    ("last", "shown"),
+    [
+        (
+            "OSError: [Errno 28] No space left on device: 'a'",
+            "OSError: [Errno 28] No space left on device: 'a': free some space, then run the same "
+            "command",
+        ),
+        ("OSError: [Errno 5] Input/output error", None),
+        ("ValueError: 28", None),
+    ],
+)
+def test_of_a_traceback_about_a_disk_the_last_line_is_left(last, shown):
+    said = f"Traceback (most recent call last):\n  File 'x'\n{last}\n"
+    record = logging.LogRecord("", logging.ERROR, "", 0, "%s", (said,), None)
+    assert of_disks(record)
+    assert record.getMessage() == (shown or said)
 
 
 @pytest.mark.skipif(not CAN_MOUNT, reason="mounts a disk, which needs root")
