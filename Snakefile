@@ -8,9 +8,12 @@
 #   snakemake --cores 2 --configfile configs/paper.yaml -n       the paper's scale, planned
 #   snakemake --report results/report.html                       after a run
 #   snakemake --cores all export                                 networks to take away
+import logging
+
 from snakemake.utils import min_version
 
 min_version("9.27")
+logging.raiseExceptions = False  # a log on a full disk would print a traceback a line
 
 
 configfile: "config.yaml"
@@ -37,6 +40,10 @@ include: "rules/export.smk"
 include: "rules/eap.smk"
 include: "rules/evolution.smk"
 include: "rules/evidence.smk"
+
+
+onstart:
+    refuse_unwritable()
 
 
 onerror:

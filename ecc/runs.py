@@ -8,16 +8,18 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from glob import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ecc.errors import UserError
+from ecc import stopping
+from ecc.errors import UserError, refused
 
 PACKAGES = ("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scipy", "pandas")
 
@@ -26,18 +28,34 @@ PACKAGES = ("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scip
 def temporary(path: str | Path) -> Iterator[Path]:
     """A path to write to; renamed to `path` only when the block succeeds.
 
-    A killed run therefore leaves either the whole file or none. Of processes that do the same work
-    (`ecc.parallel`), only the first one's stays.
+    A killed run therefore leaves either the whole file or none; what it left half goes with the
+    next one. Of processes that do the same work (`ecc.parallel`), only the first one's stays.
+    Raises UserError, one line that names the file, where the disk takes nothing.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent.glob(f".{escape(path.name)}.*.part"))
         yield draft
         if _first():
             os.replace(draft, path)
+    except Exception as error:
+        if advice := refused(error):
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path} cannot be written ({reason}): {advice}") from error
+        raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # of a read-only disk
+            draft.unlink(missing_ok=True)
+
+
+def _remove_abandoned(drafts: Iterable[Path]) -> None:
+    """Removes drafts whose process, the number in the name, was killed."""
+    for draft in drafts:
+        number = draft.name.split(".")[-2]
+        if number.isdigit() and not stopping.alive(int(number)):
+            draft.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -87,6 +105,7 @@ def finished(checkpoint: Path) -> None:
     if _first():
         for left in checkpoint.parent.glob(f"{checkpoint.stem}*{checkpoint.suffix}"):
             left.unlink()
+        _remove_abandoned(checkpoint.parent.glob(f".{checkpoint.stem}*.part"))
 
 
 def _first() -> bool:

@@ -4,6 +4,7 @@ A time limit, a preemption and Ctrl-C all send a signal first. Outside of `defer
 process then and there; inside, the next `leave_if_asked` does. The exit code tells of the signal.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -45,6 +46,17 @@ def leave_if_asked() -> None:
     """Ends the process, as an exception, so that unfinished files are removed."""
     if _asked is not None:
         sys.exit(128 + _asked)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this machine is there, by its id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _note(number: int, _: FrameType | None) -> None:

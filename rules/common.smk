@@ -6,15 +6,18 @@ import time
 from functools import cache
 from pathlib import Path
 
+from snakemake.logging import logger
+
 from ecc import config as settings
-from ecc import logs, platforms
+from ecc import files, logs, platforms
 from ecc.budgets import PATTERN
 from ecc.errors import UserError
 from ecc.evidence import names, plan
 from ecc.sources import MARK, digest, imported, own_network
 
 BASE = Path(workflow.basedir)
-STARTED = time.time()
+STARTED = time.monotonic()  # the date may be set meanwhile
+
 
 # A plan is millions of objects that stay: looking for garbage among them at the usual pace takes a
 # sixth of its time.
@@ -52,8 +55,21 @@ try:
     settings.check_units(
         config, {name: of_platform(name, lambda: PLATFORMS[name].metric) for name in TITLES}
     )
+    if workflow.is_main_process:
+        files.refuse_unwritable(".snakemake")  # Snakemake's own files; else a traceback tells of it
+        files.refuse_future([config["results"], BASE / "ecc", BASE / "workflow_scripts"])
 except UserError as error:
     sys.exit(str(error))
+
+# Said, not yet an end: there may be nothing to write. Of files that are to be made again Snakemake
+# says that they are protected, not why.
+if workflow.is_main_process and Path(config["results"]).is_dir():
+    try:
+        files.refuse_unwritable(config["results"])
+    except UserError as error:
+        print(error, file=sys.stderr)
+
+logger.addFilter(logs.of_disks)
 
 # Scripts run in processes of their own: they find the library in this folder, and stop when this
 # process is gone (ecc.logs).
@@ -132,9 +148,18 @@ wildcard_constraints:
     seed=r"\d+",
 
 
+def refuse_unwritable():
+    """Ends where results cannot be written, before Snakemake finds that out job by job."""
+    try:
+        files.refuse_unwritable(config["results"])
+    except UserError as error:
+        sys.exit(str(error))
+
+
 def say_what_failed():
     """Repeats the errors of the jobs below Snakemake's own lines about them."""
-    print(*logs.errors(f"{config['results']}/logs", STARTED), sep="\n", file=sys.stderr)
+    since = time.time() - (time.monotonic() - STARTED)
+    print(*logs.errors(f"{config['results']}/logs", since), sep="\n", file=sys.stderr)
 
 
 def library(script):

@@ -42,6 +42,16 @@ def assert_same(one, other):
     assert all(torch.equal(value, theirs[name]) for name, value in one.model.state_dict().items())
 
 
+def test_tensors_with_channels_last_are_saved(tiny_problem, tmp_path):
+    problem = tiny_problem(checkpoint=tmp_path / "checkpoint.safetensors")
+    weights = torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    checkpoint = checkpoints.Checkpoint(problem, None)
+    checkpoint.save([{"round": 0.0}], lambda: {"weights": weights}, at_once=True)
+    saved = checkpoint.restore()
+    assert saved
+    assert torch.equal(saved[1]["weights"], weights)
+
+
 @pytest.fixture
 def saves(monkeypatch):
     """Writes at every chance, and calls what a test puts here after the nth time."""

@@ -237,6 +237,27 @@ def test_accuracy_that_is_no_number_is_named(tmp_path, value):
         tables.accuracy_at_budget([path])
 
 
+def test_how_budgets_were_closed_keeps_the_label_of_the_limits(tmp_path):
+    (path,) = write_runs(tmp_path, ("alexnet",), ("jetson_tx2",), (0.5,), ("ecc",), (0,))
+    run = json.loads(path.read_text())
+    label = f"{run['budget']}+parameters-dense-0.4"
+    closed = {
+        "rounds": 1,
+        "closed": True,
+        "measured_energy_j": [0.03, 0.02],
+        "limits": {"jetson_time": [1e-3]},
+        "widths_before": [3, 4],
+        "widths": [3, 2],
+        "holdout_accuracy_before": 0.5,
+        "holdout_accuracy_after": 0.4,
+    }
+    path.write_text(json.dumps({**run, "budget": label, "closing": closed}))
+    row = tables.closing([path]).iloc[0]
+    assert row["limits"] == "parameters-dense-0.4"
+    assert row["channels_dropped"] == 2
+    assert (row["first_measured_energy_j"], row["last_measured_energy_j"]) == (0.03, 0.02)
+
+
 def test_truncated_metrics_are_named(tmp_path):
     (path,) = write_runs(tmp_path, ["mobilenet"], ["jetson_tx2"], [0.5], ["ecc"], [0])
     path.write_text(path.read_text()[:-9])

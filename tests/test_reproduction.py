@@ -1,12 +1,15 @@
 """Comparing two runs: any number that was edited is found, and what no run repeats is not."""
 
 import json
+import re
 import shutil
 import subprocess
 
 import pandas as pd
 import pytest
 
+from ecc import files
+from ecc.errors import UserError
 from ecc.evidence.reproduction import CHECKSUMS, changed, compare, main, write_checksums
 
 
@@ -119,3 +122,22 @@ def test_checksums_are_of_results_alone_and_as_sha256sum_has_them(run):
     tables = ["tables/accuracy_at_budget.csv", "tables/timings.csv"]
     assert names == ["finetuned/metrics.json", *tables]
     subprocess.run(["sha256sum", "--check", CHECKSUMS], cwd=folder, check=True)
+
+
+def test_checksums_are_not_written_of_a_file_that_its_job_did_not_write(run):
+    folder = run[0]
+    table = folder / "tables/accuracy_at_budget.csv"
+    files.seal(table)
+    (table.parent / f".{table.name}.1.part").touch()
+    write_checksums(folder, folder / CHECKSUMS)
+    assert not re.search(r"\.sha256|\.part", (folder / CHECKSUMS).read_text())
+    edit(table, "0.7", "0.8")
+    with pytest.raises(UserError, match=f"-- {table}"):
+        write_checksums(folder, folder / CHECKSUMS)
+    assert list(changed(folder)["file"]) == ["tables/accuracy_at_budget.csv"]
+
+
+@pytest.mark.parametrize("file", ["tables/accuracy_at_budget.csv", "finetuned/metrics.json"])
+def test_a_file_that_is_not_whole_is_listed(run, file):
+    (run[1] / file).write_bytes(b'{"accuracy": "\xff')
+    assert file in set(compare(*run)["file"])

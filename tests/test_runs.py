@@ -29,6 +29,31 @@ def test_file_is_whole_or_as_it_was(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_what_a_killed_process_left_half_goes_with_the_next_file(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    path = tmp_path / "model.safetensors"
+    dead, alive, other = (
+        tmp_path / f".{name}.part"
+        for name in (f"{path.name}.{ended.pid}", f"{path.name}.1", f"model.{ended.pid}")
+    )
+    for draft in (dead, alive, other):
+        draft.touch()
+    runs.write_text(path, "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, alive, other])
+
+
+def test_drafts_of_checkpoints_go_with_the_checkpoints(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    checkpoint, kept = tmp_path / "checkpoint.safetensors", tmp_path / "slim.safetensors"
+    draft = tmp_path / f".checkpoint_2.safetensors.{ended.pid}.part"
+    for path in (checkpoint, kept, draft):
+        path.touch()
+    runs.finished(checkpoint)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), runs.temporary(tmp_path / "result"):
         pass

@@ -16,7 +16,7 @@ def check_sensor(platform: str, settings: Mapping[str, Any], output: str) -> Non
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         check_sensor(
             snakemake.wildcards.platform, snakemake.params.platform, snakemake.output.sensor
         )

@@ -52,7 +52,7 @@ def claims(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         claims(
             snakemake.input.claims,
             snakemake.input.tables,

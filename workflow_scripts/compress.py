@@ -108,7 +108,7 @@ def compress_run(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         torch.set_num_threads(snakemake.threads)
         training = snakemake.params.training
         work = partial(

@@ -34,7 +34,7 @@ def eap_figures(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         eap_figures(
             snakemake.input.arms,
             snakemake.input.classes,

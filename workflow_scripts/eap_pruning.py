@@ -81,7 +81,7 @@ def eap_pruning(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         torch.set_num_threads(snakemake.threads)
         eap_pruning(
             snakemake.input.data,

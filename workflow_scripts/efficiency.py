@@ -23,7 +23,7 @@ def efficiency(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         efficiency(
             snakemake.params.benchmarks,
             snakemake.params.experiments,

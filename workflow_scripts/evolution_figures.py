@@ -30,7 +30,7 @@ def evolution_figures(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         evolution_figures(
             snakemake.input.networks,
             snakemake.input.history,

@@ -64,7 +64,7 @@ def evolve(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         torch.set_num_threads(1)
         params, seed = snakemake.params, int(snakemake.wildcards.seed)
         settings = params.dataset, params.platform, params.study, params.training

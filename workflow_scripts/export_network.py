@@ -50,7 +50,7 @@ def export_network(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         torch.set_num_threads(snakemake.threads)
         export_network(
             snakemake.input.data,

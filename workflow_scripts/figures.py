@@ -20,7 +20,7 @@ def figures(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         figures(
             snakemake.input.tables,
             snakemake.params.names,

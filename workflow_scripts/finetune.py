@@ -139,7 +139,7 @@ def finetune_run(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         torch.set_num_threads(snakemake.threads)
         first = snakemake.params.phases[0]
         # The input stands for those of all runs.

@@ -66,7 +66,7 @@ def fit_energy_models(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         fit_energy_models(
             snakemake.input.structure,
             snakemake.input.samples,

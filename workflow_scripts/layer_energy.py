@@ -36,7 +36,7 @@ def layer_energy(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         torch.set_num_threads(snakemake.threads)
         layer_energy(
             snakemake.params.networks,

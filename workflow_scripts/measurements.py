@@ -43,7 +43,7 @@ def measurements(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         measurements(
             snakemake.params.pairs,
             snakemake.input.structures,

@@ -46,7 +46,7 @@ def convergence(history: str, run: str, titles: Mapping[str, str]) -> Figure:
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         method_figures(
             snakemake.input.accuracies,
             snakemake.input.limits,

@@ -12,5 +12,5 @@ def prepare_data(settings: dict[str, Any], manifest: str) -> None:
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         prepare_data(snakemake.params.settings, snakemake.output.manifest)

@@ -59,7 +59,7 @@ def resolve_budgets(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         resolve_budgets(
             snakemake.input.structure,
             snakemake.wildcards.platform,

@@ -27,7 +27,7 @@ def sample_chunk(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         sample_chunk(
             snakemake.input.structure,
             platform=snakemake.wildcards.platform,

@@ -76,7 +76,7 @@ def sample_energy(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         sample_energy(
             snakemake.input.structure,
             platform=snakemake.wildcards.platform,

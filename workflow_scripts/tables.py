@@ -35,7 +35,7 @@ def tables(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         tables(
             snakemake.input.metrics,
             snakemake.input.errors,

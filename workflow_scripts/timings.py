@@ -28,7 +28,7 @@ def timings(metrics: Sequence[str], benchmarks: Sequence[str], file: str, equal_
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         timings(
             snakemake.input.metrics,
             snakemake.input.benchmarks,

@@ -18,7 +18,7 @@ def trace_network(name: str, settings: Mapping[str, Any], output: str) -> None:
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         trace_network(
             snakemake.wildcards.network, snakemake.params.settings, snakemake.output.structure
         )

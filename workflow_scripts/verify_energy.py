@@ -62,7 +62,7 @@ def verify_energy(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0]):
+    with job(snakemake.log[0], snakemake.input, snakemake.output):
         on = snakemake.params.on
         verify_energy(
             snakemake.input.structure,

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ecc import records, runs
+from ecc import files, records, runs
 from ecc.data import cifar10, cityscapes, digits, folder as own_folder, fractals, imagenet, streets
 from ecc.data.layout import Kind, Settings, Tree, checksum
 from ecc.data.splits import Dataset, InMemory, OnDisk, Split
@@ -207,11 +207,14 @@ def _keep_pixels(tree: Tree, settings: Settings, manifest: Settings, path: Path)
     tensors = {}
     for name in tree.splits:
         tensors[f"{name}_pixels"], tensors[f"{name}_labels"] = tree.pixels(name, settings)
+    files.unseal(path)
     with runs.temporary(path) as draft:
         save_file(tensors, draft, {"manifest": _key(manifest)})
+    files.seal(path)
 
 
 def _kept_pixels(path: Path, manifest: Settings) -> dict[str, tuple[Tensor, Tensor]]:
+    files.verify(path)
     try:
         with safe_open(path, "pt") as kept:
             if kept.metadata() != {"manifest": _key(manifest)}:

@@ -10,7 +10,7 @@ that has changed since is listed as well.
 """
 
 import argparse
-import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Any
 
 import pandas as pd
 
+from ecc import files
 from ecc.errors import UserError
-from ecc.runs import read_json, write_text
+from ecc.runs import write_text
 
 MOVED = ["file", "where", "reference", "found"]
 # Wall clock; what the run of a sensor was like.
@@ -63,8 +64,13 @@ def write_checksums(folder: str | Path, file: str | Path) -> None:
     """A line for every file of a run's results, as sha256sum writes and checks them.
 
     Logs and benchmarks are not among them, nor folders with logs of their own, the other runs.
+    Raises UserError for a file that has changed since its job wrote it.
     """
-    lines = [f"{_checksum(Path(folder, name))}  {name}\n" for name in _whole(Path(folder))]
+    names = _whole(Path(folder))
+    for name in names:
+        path = Path(folder, name)  # not every file is an input of a job that would miss it
+        files.verify(path, f"run the same command with `-- {path}`, then without")
+    lines = [f"{files.digest(Path(folder, name))}  {name}\n" for name in names]
     write_text(file, "".join(lines))
 
 
@@ -75,16 +81,11 @@ def changed(folder: str | Path) -> pd.DataFrame:
     for line in written.read_text().splitlines() if written.is_file() else []:
         checksum, _, name = line.partition("  ")
         path = Path(folder, name)
-        found = _checksum(path) if path.is_file() else "is missing"
+        found = files.digest(path) if path.is_file() else "is missing"
         if found != checksum:
             told = found if found == "is missing" else "has changed since"
             rows.append((name, CHECKSUMS, "as its run wrote it", told))
     return pd.DataFrame(rows, columns=MOVED)
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _whole(folder: Path) -> list[str]:
@@ -94,7 +95,9 @@ def _whole(folder: Path) -> list[str]:
     return [
         name.as_posix()
         for name in names
-        if not beside & set(name.parts) and str(name) not in (CHECKSUMS, "README.md", "report.html")
+        if not beside & set(name.parts)
+        and not files.is_beside(name.name)
+        and str(name) not in (CHECKSUMS, "README.md", "report.html")
     ]
 
 
@@ -110,15 +113,16 @@ def _files(folder: Path) -> list[Path]:
 
 def _numbers(path: Path) -> Iterator[tuple[str, Any]]:
     """Every value of a file by its place, such as `row 3, accuracy` or `groups.0.width`."""
-    if path.suffix == ".json":
-        yield from _leaves("", read_json(path))
-        return
     try:
+        if path.suffix == ".json":
+            yield from _leaves("", json.loads(path.read_text()))
+            return
         frame = pd.read_csv(path)
     except pd.errors.EmptyDataError:
         return
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a table ({' '.join(str(error).split())[:100]})") from error
+    except (OSError, ValueError):  # of pandas too: its ParserError is one
+        yield "", "is not whole"
+        return
     yield "rows", len(frame)
     for column in frame.columns.difference(list(NOT_REPEATED), sort=False):
         for row, value in enumerate(frame[column].tolist()):

@@ -155,8 +155,8 @@ def closing(metrics: Paths) -> pd.DataFrame:
                 f"{end}_measured_energy_j": measured[i] for end, i in (("first", 0), ("last", -1))
             }
             dropped = sum(found["widths_before"]) - sum(found["widths"])
-            own = {"limits": run["limits"], "channels_dropped": dropped}  # not closing's limits
-            rows.append({**run, **found, **ends, **own})
+            # The run last: `limits` are a label of it, and in what closed it what was measured.
+            rows.append({**found, **run, **ends, "channels_dropped": dropped})
     frame = pd.DataFrame(rows, columns=[*CLOSING, "metric"])
     keys = [column for column in RUN if column in CLOSING]
     return to_table(tidy(frame, [*CLOSING, "metric"], keys))

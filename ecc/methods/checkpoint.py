@@ -69,7 +69,11 @@ class Checkpoint:
         }
         metadata = {"columns": json.dumps(columns), "fingerprint": self.fingerprint}
         with runs.temporary(self.path) as draft:
-            whole = {name: each.contiguous().cpu() for name, each in tensors.items()}
+            # Copies: safetensors takes neither shared storage nor channels that lie last.
+            whole = {
+                name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+                for name, tensor in tensors.items()
+            }
             safetensors.torch.save_file(whole, draft, metadata)
         self.saved = time.monotonic()
         stopping.leave_if_asked()

@@ -1,0 +1,105 @@
+"""Files that a disk damages, refuses or dates wrongly end in one line that says what to do."""
+
+import errno
+import os
+import time
+
+import pytest
+from safetensors import SafetensorError
+
+from ecc import files, runs
+from ecc.errors import UserError, refused
+
+
+def flip(path, place=0):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    path = tmp_path / "samples.csv"
+    path.write_text("width,energy_j\n3,0.5\n")
+    files.seal(path)
+    return path
+
+
+def test_a_sealed_file_passes_and_one_flipped_bit_is_named(sealed):
+    files.verify(sealed)
+    flip(sealed, 17)
+    with pytest.raises(UserError, match=r"samples.csv is not what its job wrote: delete it"):
+        files.verify(sealed)
+
+
+def test_a_cut_file_is_noticed_and_so_is_a_damaged_seal(sealed):
+    whole = sealed.read_bytes()
+    sealed.write_bytes(whole[:-5])
+    with pytest.raises(UserError, match=r"samples\.csv"):
+        files.verify(sealed)
+    sealed.write_bytes(whole)
+    files.seal_of(sealed).write_bytes(b"\xff\x00")
+    with pytest.raises(UserError, match=r"\.samples\.csv\.sha256"):
+        files.verify(sealed)
+
+
+def test_a_file_without_a_seal_passes(sealed, tmp_path):
+    flip(sealed)
+    files.unseal(sealed)
+    files.verify(sealed)
+    files.verify(tmp_path / "never/was")
+
+
+def test_a_seal_is_what_sha256sum_reads(sealed):
+    digest, name = files.seal_of(sealed).read_text().split("  ")
+    assert (digest, name) == (files.digest(sealed), "samples.csv\n")
+
+
+def test_dates_in_the_future_are_refused_and_the_advice_names_the_folder(tmp_path):
+    old, new = tmp_path / "data/digits/train/0/0000.png", tmp_path / "tables/a.csv"
+    for path in (old, new):
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+        os.utime(path, (0, time.time() - 3600))
+    files.refuse_future([tmp_path, tmp_path / "absent"])
+    os.utime(old, (0, time.time() + 1e6))  # dates of images decide nothing
+    files.refuse_future([tmp_path])
+    os.utime(new, (0, time.time() + 3600))
+    with pytest.raises(UserError, match=rf"a\.csv is dated .* future.*find {tmp_path} -newermt"):
+        files.refuse_future([tmp_path])
+
+
+def test_a_folder_that_takes_nothing_is_named(tmp_path):
+    files.refuse_unwritable(tmp_path / "new/results")
+    assert list((tmp_path / "new/results").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/results cannot be written \(Not a directory\)"):
+        files.refuse_unwritable(tmp_path / "file/results")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
+        SafetensorError("Error while serializing: I/O error: No space left (os error 28)"),
+    ],
+)
+def test_what_a_disk_refuses_names_the_file_and_leaves_the_old_one(tmp_path, error):
+    path = tmp_path / "model.safetensors"
+    runs.write_text(path, "first")
+
+    def write():
+        with runs.temporary(path) as draft:
+            draft.write_text("half")
+            raise error
+
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be written .*same command"):
+        write()
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_errors_are_not_taken_for_those_of_a_disk():
+    assert refused(FileNotFoundError(errno.ENOENT, "No such file")) is None
+    assert refused(ValueError("28")) is None
