@@ -95,7 +95,8 @@ def install() -> None:
         add = [*get, "install", "-y", "--no-install-recommends", *PACKAGES]
         for command in (add, [*get, "update"], add):
             # Without a running init the packages may fail to start what is not to be started.
-            subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False)
+            with suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, env=environment, capture_output=True, timeout=180)
             if not _missing():
                 break
     if missing := _missing():

@@ -15,7 +15,7 @@ def compared(tmp_path_factory):
         pytest.skip("snakemake-executor-plugin-slurm is not installed")
     try:
         install()
-        return compare(tmp_path_factory.mktemp("cluster"), ["tests/cluster/small.yaml"], 2)
+        return compare(tmp_path_factory.mktemp("cluster"), ["tests/cluster/small.yaml"])
     except AbsentError as reason:
         pytest.skip(str(reason))
 
