@@ -1,6 +1,6 @@
 """Runs the workflow on a Slurm of one node, and compares its tables with those of a local run.
 
-    python tests/cluster/run.py [--configfile FILE ...] [--cores 2] [--keep]
+    python tests/cluster/run.py [--configfile FILE ...] [--profile slurm] [--cores 2] [--keep]
 
 As root on Debian, with the requirements of envs/requirements-dev.txt. Prints how many jobs Slurm
 ran, by its own account, and how long both runs took; ends with exit code 1 where anything differs.
@@ -24,9 +24,8 @@ if __name__ == "__main__":
 from slurm import AbsentError, Slurm, install, running  # noqa: E402
 from test_workflow import clone, command, tables  # noqa: E402
 
-PROFILE = ("--workflow-profile", "profiles/slurm")
-# A profile's own number is meant for clusters; here every level of the workflow would wait for it.
-SOON = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
+# A profile's own numbers are meant for clusters; here every level of the workflow would wait.
+SOON = {"slurm": ("--slurm-init-seconds-before-status-checks", "2"), "generic": ()}
 
 
 @dataclass
@@ -43,7 +42,9 @@ class Compared:
     different: list[str]
 
 
-def compare(folder: Path, configfiles: list[str], cores: int) -> Compared:
+def compare(
+    folder: Path, configfiles: list[str], cores: int = 2, profile: str = "slurm"
+) -> Compared:
     """Runs the workflow locally and on Slurm, each in a copy of its own below `folder`.
 
     The configuration writes to results/smoke. Raises RuntimeError with the output of a run that
@@ -56,7 +57,8 @@ def compare(folder: Path, configfiles: list[str], cores: int) -> Compared:
             shutil.copy(TESTS.parent / file, _made((copy / file).parent))
     local_s, _ = _timed(command(*arguments, "--cores", str(cores)), local)
     with running(cores) as slurm:
-        started = [*command(*arguments, "--cores", str(cores)), *PROFILE, *SOON]
+        given = ("--workflow-profile", f"profiles/{profile}", *SOON[profile], "--latency-wait", "5")
+        started = [*command(*arguments, "--cores", str(cores)), *given]
         slurm_s, output = _timed(started, remote, slurm)
         jobs = slurm.completed()
     expected, found = tables(local), tables(remote)
@@ -105,6 +107,7 @@ def _timed(arguments: list[str], folder: Path, slurm: Slurm | None = None) -> tu
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configfile", nargs="+", default=["configs/smoke.yaml"])
+    parser.add_argument("--profile", choices=SOON, default="slurm")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--keep", action="store_true", help="keep the folders of both runs")
     asked = parser.parse_args()
@@ -113,7 +116,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="cluster-"))
     try:
         install()
-        found = compare(folder, asked.configfile, asked.cores)
+        found = compare(folder, asked.configfile, asked.cores, asked.profile)
     except (AbsentError, RuntimeError) as error:
         print(error)
         return 1

@@ -95,7 +95,8 @@ def install() -> None:
         add = [*get, "install", "-y", "--no-install-recommends", *PACKAGES]
         for command in (add, [*get, "update"], add):
             # Without a running init the packages may fail to start what is not to be started.
-            subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False)
+            with suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, env=environment, capture_output=True, timeout=180)
             if not _missing():
                 break
     if missing := _missing():
@@ -198,13 +199,6 @@ def _wait(slurm: Slurm, ready, name: str) -> None:
 
 
 def _stop(slurm: Slurm) -> None:
-    # What a job started hangs on a slurmstepd, which is no child of slurmd.
-    steps = [p for p in psutil.process_iter(["name", "environ"]) if _of(p, slurm)]
-    with suppress(psutil.Error):
-        steps += [child for step in steps for child in step.children(recursive=True)]
-    for step in steps:
-        with suppress(psutil.Error):
-            step.kill()
     for process in reversed(slurm.processes):
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -213,10 +207,22 @@ def _stop(slurm: Slurm) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    # Jobs outlive their daemon; nobody looks after them any more.
+    for process in left_by(slurm):
+        with suppress(psutil.Error):
+            process.kill()
 
 
-def _of(process: psutil.Process, slurm: Slurm) -> bool:
-    told = process.info["environ"] or {}
-    return process.info["name"] == "slurmstepd" and told.get("SLURM_CONF", "").startswith(
-        str(slurm.folder)
-    )
+def left_by(slurm: Slurm) -> list[psutil.Process]:
+    """What runs of a Slurm's jobs: daemons that look after steps, and what the steps started."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.name() == "slurmstepd":
+                own = Path(process.cwd().removesuffix(" (deleted)")) == slurm.folder
+            else:
+                told = process.environ()
+                own = "SLURM_JOB_ID" in told and f"{slurm.folder}/bin" in told.get("PATH", "")
+            if own:
+                found.append(process)
+    return found

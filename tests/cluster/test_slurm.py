@@ -1,12 +1,29 @@
 """A small configuration on a real Slurm of one node gives the tables of a local run."""
 
+import time
 from importlib.util import find_spec
 
 import pytest
 from run import compare
-from slurm import AbsentError, install
+from slurm import AbsentError, install, left_by, running
 
 pytestmark = pytest.mark.workflow
+
+
+def test_what_jobs_have_started_ends_with_slurm(tmp_path):
+    try:
+        install()
+        with running() as slurm:
+            slurm.ask("sbatch", "-D", str(tmp_path), "--wrap", "sleep 300 & srun sleep 300")
+            deadline = time.monotonic() + 60
+            while len(left_by(slurm)) < 6 and time.monotonic() < deadline:
+                time.sleep(0.2)
+            names = {process.name() for process in left_by(slurm)}
+            assert {"slurmstepd", "srun", "sleep"} <= names
+    except AbsentError as reason:
+        pytest.skip(str(reason))
+    assert left_by(slurm) == []
+    assert not slurm.folder.exists()
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +32,7 @@ def compared(tmp_path_factory):
         pytest.skip("snakemake-executor-plugin-slurm is not installed")
     try:
         install()
-        return compare(tmp_path_factory.mktemp("cluster"), ["tests/cluster/small.yaml"], 2)
+        return compare(tmp_path_factory.mktemp("cluster"), ["tests/cluster/small.yaml"])
     except AbsentError as reason:
         pytest.skip(str(reason))
 
