@@ -82,7 +82,7 @@ def _told(case: Case) -> str:
     changed = [
         f"--- {name}\n{text}"
         for name, text in case.files.items()
-        if known.texts[name] != text and (len(text) < 4000 or name != DEFAULT)
+        if known.texts.get(name) != text and (len(text) < 4000 or name != DEFAULT)
     ]
     return "\n".join([f"on {', '.join(case.files)}", case.what, *changed])
 

@@ -70,12 +70,20 @@ ODD: list[Any] = [
     *["two\nlines", "\x00", "{seed}", "<results>", "torchvision", date(2020, 1, 1)],
 ]
 
+# Overlays that are no YAML, or no mapping. Snakemake reads them, and ends in words of its own.
+BROKEN = [
+    *("energy:\n\tsamples: 5\n", "", "- a\n", "hello\n", "null\n", "seed: *unknown\n", "a: [1\n"),
+    *("seed: !!python/object/apply:os.system ['touch ran']\n", "seed: 1\n---\nseed: 2\n", "\0\1"),
+    *("seed: {<<: 3}\n", "? [1, 2]\n: 3\n", "a: 'b\n", "%YAML 9\n", "a: b: c\n"),
+]
+
 
 @dataclass(frozen=True)
 class Case:
     """`files` by name, config.yaml first; `paths` are the places that were changed.
 
     `refused`: whether it has to be. `effective`: whether a plan has to differ from that of `base`.
+    `broken`: an overlay is no YAML.
     """
 
     base: tuple[str, ...]
@@ -84,7 +92,7 @@ class Case:
     what: str
     refused: bool
     effective: bool
-    words: tuple[str, ...] = ()
+    broken: bool = False
 
     @property
     def overlays(self) -> list[str]:
@@ -102,7 +110,6 @@ class World:
     changed: set[str] = field(default_factory=set)
     paths: list[Path] = field(default_factory=list)
     what: list[str] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
     wrong: bool = False  # whatever the oracle says
     valid: bool = False  # the change is meant to keep the configuration valid
     effective: bool = False
@@ -459,6 +466,10 @@ class Configurations:
         @given(st.data())
         def draw_one(data: st.DataObject) -> None:
             base = data.draw(st.sampled_from(BASES))
+            if data.draw(st.integers(0, 49)) == 0:
+                broken = self._broken(base, data.draw(st.sampled_from(BROKEN)))
+                found.setdefault(repr((broken.files, broken.base)), broken)
+                return
             changes = [data.draw(st.sampled_from(kinds))]
             if data.draw(st.integers(0, 9)) == 0:
                 changes.append(data.draw(st.sampled_from(kinds)))
@@ -467,6 +478,10 @@ class Configurations:
 
         draw_one()
         return list(found.values())[:count]
+
+    def _broken(self, base: tuple[str, ...], text: str) -> Case:
+        files = {name: self.texts[name] for name in _files(base)} | {"mine.yaml": text}
+        return Case(base, files, (), repr(text), refused=True, effective=False, broken=True)
 
     def _case(
         self, draw: Draw, base: tuple[str, ...], changes: list[Callable[[Draw, World], None]]

@@ -190,6 +190,8 @@ class Judge:
             return "a traceback"
         if not case.refused:
             return "refused, but nothing is wrong with it"
+        if case.broken:
+            return "" if found.said[:1] == ["WorkflowError:"] and len(found.said) == 2 else "how?"
         if len(found.said) != 1:
             return f"{len(found.said)} lines, not one"
         told = REFUSED.fullmatch(found.said[0])
