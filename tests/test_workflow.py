@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,15 +19,20 @@ from test_page import shown
 
 import ecc
 from ecc.export import describe
+from tests.faults.workspace import (
+    CAN_MOUNT,
+    MOUNTS,
+    SMOKE,
+    clone,
+    command,
+    processes_in,
+    snakemake,
+    tables,
+)
 
 pytestmark = pytest.mark.workflow
 
 ROOT = Path(__file__).parents[1]
-SMOKE = ("--configfile", "configs/smoke.yaml")
-PARTS = (
-    *("Snakefile", "config.yaml", "rules", "workflow_scripts", "ecc", "configs", "profiles"),
-    *("docs", "envs", "resources"),
-)
 ACCURACY = (
     "experiment,network,dataset,platform,method,budget_fraction,budget_j,limits,seed,score,"
     "dense_energy_j,dense_accuracy,accuracy_before_finetuning,accuracy,modelled_energy_j,"
@@ -36,47 +40,10 @@ ACCURACY = (
 )
 
 
-def clone(folder):
-    """What a fresh clone has, without anything that a run leaves behind."""
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / part, folder / part, ignore=ignored)
-        else:
-            shutil.copy(ROOT / part, folder / part)
-    return folder
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-
-
-def snakemake(folder, *arguments):
-    """Exit code, and everything that a terminal would show."""
-    done = subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout
-
-
 def planned(output):
     """Rules that a dry-run would run, with the number of their jobs."""
     rows = re.findall(r"^(\w+) +(\d+)$", output.split("Job stats:")[-1], re.MULTILINE)
     return {name: int(count) for name, count in rows if name not in ("all", "total")}
-
-
-TOOK = ("timings.csv", "equal_terms.csv", "efficiency.csv", "run_efficiency.csv")
-
-
-def tables(folder):
-    """Contents of all tables but those of what it took."""
-    found = sorted((folder / "results/smoke/tables").glob("*.csv"))
-    return {path.name: path.read_bytes() for path in found if path.name not in TOOK}
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +337,44 @@ def test_a_killed_run_leaves_no_orphans_and_ends_with_the_same_tables(finished, 
     assert tables(folder) == tables(finished)
 
 
-def processes_in(folder):
-    """Process ids of scripts that still run in `folder`."""
-    found = psutil.process_iter(["pid", "cwd"])
-    return [process.info["pid"] for process in found if process.info["cwd"] == str(folder)]
+FITTED = "results/smoke/energy_models/jetson_tx2/alexnet/errors.csv"
+
+
+def test_an_intermediate_result_with_a_flipped_bit_is_named_and_made_again(finished):
+    samples = finished / "results/smoke/samples/jetson_tx2/alexnet/samples.csv"
+    before = samples.read_bytes()
+    place = before.rindex(b".") + 1  # a digit of the last energy
+    samples.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+    code, output = snakemake(finished, *SMOKE, "--", FITTED)
+    assert code == 1
+    assert "alexnet/samples.csv is not what its job wrote: delete it" in output
+    assert "Traceback" not in output
+    samples.unlink()
+    code, output = snakemake(finished, *SMOKE, "--", FITTED)
+    assert code == 0, output
+    assert samples.read_bytes() == before
+
+
+def test_results_dated_in_the_future_are_named_before_an_edit_goes_unseen(finished):
+    file = finished / "results/smoke/networks/alexnet.json"
+    dated = file.stat()
+    os.utime(file, (time.time(), time.time() + 3600))
+    code, output = snakemake(finished, *SMOKE)
+    os.utime(file, (dated.st_atime, dated.st_mtime))
+    assert code == 1
+    assert "networks/alexnet.json is dated" in output.splitlines()[-1]
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="mounts a disk, which needs root")
+def test_a_read_only_results_folder_ends_in_one_line(finished):
+    script = 'mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"; exec "$@"'
+    asked = command(*SMOKE, "--forcerun", "tables", "--", "results/smoke/tables/widths.csv")
+    done = subprocess.run(
+        [*MOUNTS, script, "results/smoke", *asked],
+        cwd=finished,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "\nresults/smoke cannot be written (Read-only file system): make it" in done.stderr
+    assert "Traceback" not in done.stderr

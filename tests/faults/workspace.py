@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +21,8 @@ PARTS = (
     *("Snakefile", "config.yaml", "rules", "workflow_scripts", "ecc", "configs", "profiles"),
     *("docs", "envs", "resources"),
 )
-TOOK = ("timings.csv", "equal_terms.csv")  # seconds, which no second run repeats
+# Seconds, which no second run repeats.
+TOOK = ("timings.csv", "equal_terms.csv", "efficiency.csv", "run_efficiency.csv")
 # In front of a shell's script: what it mounts, nobody else sees.
 MOUNTS = ["unshare", "--mount", "--propagation", "private", "sh", "-ec"]
 CAN_MOUNT = (
@@ -32,6 +35,7 @@ STOPS_S = 60  # an orphan that is importing torch notices afterwards
 
 def clone(folder: Path) -> Path:
     """What a fresh clone has, without anything that a run leaves behind."""
+    folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         if (ROOT / part).is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
@@ -43,7 +47,8 @@ def clone(folder: Path) -> Path:
 
 def copy(finished: Path, folder: Path) -> Path:
     """All of a folder in which a run has ended, with the times of its files."""
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     shutil.copytree(finished, folder, symlinks=True)
     return folder
 
@@ -58,6 +63,17 @@ def start(folder: Path, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command(*arguments), cwd=folder, stdout=output, stderr=output, start_new_session=True
         )
+
+
+@contextmanager
+def started(folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The smoke run, until the end of the block at most."""
+    run = start(folder, log, *SMOKE)
+    try:
+        yield run
+    finally:
+        if run.poll() is None:
+            kill_group(run)
 
 
 def snakemake(folder: Path, *arguments: str) -> tuple[int, str]:

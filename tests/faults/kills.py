@@ -1,0 +1,114 @@
+"""SIGKILL at random moments: of Snakemake alone, of its whole process group, of single jobs."""
+
+import random
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.faults import workspace
+from tests.faults.workspace import RESULTS, SMOKE
+
+KINDS = ("main", "group", "job")
+# Moments of kills in units of what a plan (`-n`) takes, which measures the machine and its load:
+# half of them while a run starts, half late enough for jobs to end, else no run would get on.
+MOMENTS = ((0.3, 1.5, 0.5), (1.5, 6.0, 0.5))  # from, to, probability
+PARTS = ("tables", "figures", "finetuned", "compressed", "dense", "energy_models", "eap", "data")
+
+
+class WrongError(Exception):
+    """What a workflow must not do after a fault."""
+
+
+def moment(rng: random.Random) -> float:
+    """Of a kill after the start of a run, in units of what a plan takes."""
+    low, high, _ = rng.choices(MOMENTS, [part for *_, part in MOMENTS])[0]
+    return rng.uniform(low, high)
+
+
+def kill_often(
+    folder: Path,
+    expected: dict[str, bytes],
+    count: int,
+    seed: int,
+    say: Callable[[str], None],
+) -> Counter[str]:
+    """Runs the workflow in `folder`, a clone, kills it `count` times, and lets it end.
+
+    Where a run ends before, its tables are compared, some results are deleted, and it goes on.
+    Returns kills by kind, restarts, runs that ended in between. Raises WrongError for tables that
+    differ from the `expected` ones, jobs that do not stop, runs that do not go on.
+    """
+    rng, counts = random.Random(seed), Counter[str]()
+    log, orphans = folder.with_name(f"{folder.name}.log"), 0.0
+    begun = time.monotonic()
+    workspace.snakemake(folder, *SMOKE, "-n")
+    unit_s = time.monotonic() - begun
+    while (killed := sum(counts[kind] for kind in KINDS)) < count:
+        kind, when = rng.choice(KINDS), unit_s * moment(rng)
+        run = workspace.start(folder, log, *SMOKE)
+        counts["starts"] += 1
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(timeout=when)
+        if run.poll() is None and (kind := _kill(run, kind, folder, rng)):
+            counts[kind] += 1
+            if rng.random() < 0.5:  # at other times the same command comes at once
+                seconds = workspace.stopped(folder)
+                if seconds is None:
+                    raise WrongError("jobs go on a minute after their run was killed")
+                orphans = max(orphans, seconds)
+            say(f"kill {killed + 1} of {count}: {kind} after {when:.1f} s")
+        else:
+            _check_end(run.returncode, log.read_text(), folder, expected)
+            counts["ended in between"] += 1
+            part = rng.choice(PARTS)
+            shutil.rmtree(folder / RESULTS / part)
+            say(f"ended before its kill; {part} is deleted")
+        workspace.unlock(folder)
+    code, output = workspace.snakemake(folder, *SMOKE)
+    counts["starts"] += 1
+    _check_end(code, output, folder, expected)
+    say(f"orphans stopped within {orphans:.1f} s where they were waited for")
+    return counts
+
+
+def _kill(run: subprocess.Popen[bytes], kind: str, folder: Path, rng: random.Random) -> str:
+    """Which kind of kill it became; "" where the run has ended well. It has ended afterwards."""
+    if kind == "main":
+        run.kill()
+        run.wait()
+        return kind
+    found = [pid for pid in workspace.jobs(folder) if _is_script(pid)] if kind == "job" else []
+    if not found:  # no job is there at this very moment
+        workspace.kill_group(run)
+        return "group"
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(rng.choice(sorted(found))).kill()
+    try:
+        run.wait(timeout=600)  # Snakemake lets its other jobs end
+    except subprocess.TimeoutExpired as error:
+        workspace.kill_group(run)
+        raise WrongError("the run goes on ten minutes after a job was killed") from error
+    return "job" if run.returncode else ""
+
+
+def _is_script(pid: int) -> bool:
+    """Not the shell that has started it."""
+    try:
+        return "python" in Path(psutil.Process(pid).cmdline()[0]).name
+    except (psutil.Error, IndexError):
+        return False
+
+
+def _check_end(code: int, output: str, folder: Path, expected: dict[str, bytes]) -> None:
+    if code != 0:
+        raise WrongError(f"a run that was not killed fails:\n{output[-3000:]}")
+    if names := workspace.moved(folder, expected):
+        raise WrongError(f"tables differ: {', '.join(names)}")
+    if files := workspace.litter(folder):
+        raise WrongError(f"left behind: {', '.join(files[:5])}")
