@@ -28,9 +28,9 @@ for experiment, on in PAIRS:
             "../envs/torch.yaml"
         threads: processes("compression")(here)
         resources:
-            mem_mb=memory("compression"),
-            runtime=duration("compression"),
-            gpu=gpus("compression"),
+            mem_mb=memory("compression", here),
+            runtime=duration("compression", here),
+            gpu=gpus("compression", here),
         params:
             library=library("compress")(here),
             runs=later(covered_runs, here),
@@ -68,9 +68,9 @@ for experiment, on in PAIRS:
                 "../envs/torch.yaml"
             threads: later(undisturbed, here)
             resources:
-                mem_mb=memory("closing"),
-                runtime=duration("closing"),
-                gpu=gpus("closing"),
+                mem_mb=memory("closing", here),
+                runtime=duration("closing", here),
+                gpu=gpus("closing", here),
             params:
                 library=library("close_budgets")(here),
                 on=budgeted_on(here),
@@ -109,9 +109,9 @@ for experiment, on in PAIRS:
             "../envs/torch.yaml"
         threads: processes("finetuning")(here)
         resources:
-            mem_mb=memory("finetuning"),
-            runtime=duration("finetuning"),
-            gpu=gpus("finetuning"),
+            mem_mb=memory("finetuning", here),
+            runtime=duration("finetuning", here),
+            gpu=gpus("finetuning", here),
         params:
             library=library("finetune")(here),
             runs=later(covered_runs, here),
@@ -142,9 +142,9 @@ for experiment, on in PAIRS:
             "../envs/torch.yaml"
         threads: later(undisturbed, here)
         resources:
-            mem_mb=memory("verification"),
-            runtime=duration("verification"),
-            gpu=gpus("verification"),
+            mem_mb=memory("verification", here),
+            runtime=duration("verification", here),
+            gpu=gpus("verification", here),
         params:
             library=library("verify_energy")(here),
             on=budgeted_on(here),

@@ -41,29 +41,35 @@ IMAGES = {"digits": 2000, "cifar10": 60_000, "cityscapes": 5000, "imagenet": 1.4
 FACTORS = {"netadapt": 6, "evolution": 5, "lcp": 4, "uniform": 1}
 
 
-def memory(of):
-    """Megabytes that jobs of a stage ask for."""
+def memory(of, here=None):
+    """Megabytes that jobs of a stage ask for; with `here` for all jobs of an experiment and
+    platform.
+    """
 
     def asked(wildcards, attempt):
-        wanted = MEMORY_MARGIN * attempt * MEMORY[of](wildcards)
+        wanted = MEMORY_MARGIN * attempt * MEMORY[of](here or wildcards)
         return 500 * math.ceil(wanted / 500)
 
     return asked
 
 
-def duration(of):
-    """Minutes that jobs of a stage ask for."""
+def duration(of, here=None):
+    """Minutes that jobs of a stage ask for; with `here` of an experiment and platform."""
+    seconds = later(SECONDS[of], here) if here else SECONDS[of]
 
     def asked(wildcards, attempt):
-        wanted = TIME_MARGIN * attempt * (START_S + SECONDS[of](wildcards)) / 60
+        wanted = TIME_MARGIN * attempt * (START_S + seconds(wildcards)) / 60
         return min(LONGEST, 5 * math.ceil(wanted / 5))
 
     return asked
 
 
-def gpus(of):
-    """GPUs that jobs of a stage ask for: 0 where none trains or measures."""
-    return GPUS.get(of, lambda wildcards: 0)
+def gpus(of, here=None):
+    """GPUs that jobs of a stage ask for: 0 where none trains or measures; with `here` for all jobs
+    of an experiment and platform.
+    """
+    asked = GPUS.get(of, lambda wildcards: 0)
+    return asked(here) if here else asked
 
 
 def training_gpus(training):

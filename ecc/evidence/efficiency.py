@@ -21,6 +21,7 @@ RUN = [
 ]
 # Without a job for so long, Snakemake was not running: that time is a pause, not a wait.
 PAUSE_S = 60.0
+DIGITS = 4  # benchmark files have as many
 ALL = "all"  # threads of a job that holds all cores
 
 
@@ -70,7 +71,7 @@ def by_rule(jobs: Sequence[Job]) -> pd.DataFrame:
         memory = max((job.memory_mb for job in own if not math.isnan(job.memory_mb)), default=None)
         share = seconds / total if total else 0.0
         rows.append((rule, len(own), seconds, share, busy / over if over else None, memory))
-    frame = pd.DataFrame(rows, columns=RULES)
+    frame = pd.DataFrame(rows, columns=RULES).round(DIGITS)
     return frame.sort_values(["seconds", "rule"], ascending=[False, True], ignore_index=True)
 
 
@@ -96,7 +97,7 @@ def of_run(
         *(len(jobs), cores, wall, paused, seconds, seconds / (wall * cores) if wall else None),
         *(math.fsum(job.seconds for job in path), " > ".join(f"{j.rule} {j.name}" for j in path)),
     )
-    return pd.DataFrame([row], columns=RUN)
+    return pd.DataFrame([row], columns=RUN).round(DIGITS)
 
 
 def critical_path(jobs: Sequence[Job], experiments: Mapping[str, Mapping[str, str]]) -> list[Job]:
