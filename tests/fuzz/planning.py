@@ -220,7 +220,7 @@ class Judge:
 
 def _names(told: str, path: tuple[str | int, ...]) -> bool:
     """Whether a message is about what is at `path`, above it or below it, or says its name."""
-    parts = [f"[{part}]" if isinstance(part, int) else str(part) for part in path]
+    parts = [f"[{part}]" if type(part) is int else str(part) for part in path]
     words = [part for part in parts if len(part) > 1]
     shown = [word if word.isprintable() else ascii(word)[1:-1] for word in words]
     return not words or any(word[:40] in told for word in shown)
