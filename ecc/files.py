@@ -78,7 +78,7 @@ def refuse_future(folders: Iterable[str | Path]) -> None:
                     raise UserError(
                         f"{path} is dated {datetime.fromtimestamp(dated):%Y-%m-%d %H:%M}, in the "
                         f"future: set the clock; if it is right, `find {top} -newermt now -exec "
-                        "touch -d now {} +` keeps such files; deleted, they are made again"
+                        "touch -d $(date -Is) {} +` keeps such files; deleted, they are made again"
                     )
 
 

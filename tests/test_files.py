@@ -2,13 +2,17 @@
 
 import errno
 import os
+import re
 import time
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
 from ecc import files, runs
 from ecc.errors import UserError, refused
+
+ROOT = Path(__file__).parents[1]
 
 
 def flip(path, place=0):
@@ -103,3 +107,11 @@ def test_what_a_disk_refuses_names_the_file_and_leaves_the_old_one(tmp_path, err
 def test_other_errors_are_not_taken_for_those_of_a_disk():
     assert refused(FileNotFoundError(errno.ENOENT, "No such file")) is None
     assert refused(ValueError("28")) is None
+
+
+def test_seconds_are_counted_by_a_clock_that_nobody_sets():
+    """The date itself is asked for where files are dated, and between segments of a campaign."""
+    asking = re.compile(r"\btime\.time\(|\bdatetime\.(utc)?now\(|\bfrom time import .*\btime\b")
+    found = [path for path in (ROOT / "ecc").rglob("*.py") if asking.search(path.read_text())]
+    names = sorted(path.relative_to(ROOT / "ecc").as_posix() for path in found)
+    assert names == ["files.py", "measuring/campaign.py"]
