@@ -12,11 +12,11 @@ import torch
 import yaml
 from snakemake.cli import get_argument_parser
 from test_layout import RULES
-from test_workflow import PARTS, clone, snakemake
 
 from ecc.config import merge
 from ecc.gpus import FILES, used
 from ecc.networks import ARCHITECTURES, Network
+from tests.faults.workspace import PARTS, clone, snakemake
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted(path.parent.name for path in (ROOT / "profiles").glob("*/profile.yaml"))
