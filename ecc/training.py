@@ -386,6 +386,8 @@ class _Run:
             if self.update is not None:
                 self.update.restore(_part("update", tensors))
             columns = json.loads(metadata["columns"])
+            if columns and not {"iteration", "loss"} <= set(columns):
+                raise ValueError("no history")
             for row in tensors["history."].tolist():
                 self.history.append(dict(zip(columns, row, strict=True)))
         except (LookupError, ValueError, TypeError, RuntimeError) as error:

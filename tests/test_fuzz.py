@@ -9,7 +9,7 @@ import yaml
 
 from ecc import config
 from ecc.errors import UserError
-from tests.fuzz import configurations, oracle
+from tests.fuzz import configurations, files, oracle
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +38,13 @@ def test_damaged_files_are_read_or_refused_in_one_line():
 @pytest.fixture(scope="module")
 def known():
     return configurations.Configurations()
+
+
+def test_what_fuzzing_has_found_in_files_is_refused(tmp_path):
+    found = files.Files(tmp_path)
+    for seed, index in ((1, 195), (1, 385), (1, 443), (2, 131), (5, 231), (5, 273)):
+        outcome = found.outcome(seed, index)
+        assert not outcome.wrong, outcome
 
 
 def test_the_same_seed_gives_the_same_cases(known):

@@ -69,7 +69,7 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     """The claims of a YAML file. Raises UserError where a key is missing or unknown, or a rule."""
     try:
         claims: list[dict[str, Any]] = yaml.safe_load(Path(path).read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not YAML ({reason[:150]}): correct it") from error
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):

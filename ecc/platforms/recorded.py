@@ -270,6 +270,8 @@ def _windows(
     for number, line in enumerate(lines, 2):
         if len(line) != len(header):
             raise UserError(f"{path}: line {number} has not {len(header)} columns: {AGAIN}")
+    if not lines:
+        raise UserError(f"{path}: it has no samples: {AGAIN}")
     texts = pd.DataFrame(lines, columns=header, dtype=object)
     widths, raw = width_columns(groups), f"raw_{metric}"
     integers = [*INTEGERS, *widths]

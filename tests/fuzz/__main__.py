@@ -33,7 +33,7 @@ from typing import NoReturn
 from . import planning
 from .configurations import DEFAULT, Case
 
-COMMANDS = 12  # configurations that go through the command line as well
+COMMANDS = 12  # configurations that go through the command line as well, of 20 each at most one
 _judge: planning.Judge
 
 
@@ -55,7 +55,8 @@ def configurations(cases: Sequence[Case], given: argparse.Namespace) -> Counter[
                     counts["wrong"] += 1
                     _tell("configurations", index, f"{wrong}\n{_told(cases[index])}", given)
         place = planning.folder(Path(folder) / "command")
-        chosen = random.Random(given.seed).sample(range(len(cases)), min(COMMANDS, len(cases)))
+        some = min(COMMANDS, -(-len(cases) // 20))
+        chosen = random.Random(given.seed).sample(range(len(cases)), some)
         for index in chosen:
             one = planning.plan(cases[index], place)
             other = planning.by_command(cases[index], place)

@@ -6,6 +6,7 @@ that stands twice, by the change.
 """
 
 import copy
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -453,11 +454,17 @@ class Configurations:
     def cases(self, seed: int, count: int) -> list[Case]:
         """`count` different cases; the same for the same seed and count."""
         found: dict[str, Case] = {}
+        for turn in range(count):
+            if len(found) < count:  # some were the same
+                self._draw(random.Random(f"{seed}/{turn}").getrandbits(32), count, found)
+        return list(found.values())[:count]
+
+    def _draw(self, seed: int, count: int, found: dict[str, Case]) -> None:
         kinds = [change for change, weight in CHANGES.items() for _ in range(weight)]
 
         @seeded(seed)
         @settings(
-            max_examples=count + count // 5 + 20,  # some are the same
+            max_examples=count + 10,
             phases=[Phase.generate],
             database=None,
             deadline=None,
@@ -477,7 +484,6 @@ class Configurations:
             found.setdefault(repr((case.files, case.base)), case)
 
         draw_one()
-        return list(found.values())[:count]
 
     def _broken(self, base: tuple[str, ...], text: str) -> Case:
         files = {name: self.texts[name] for name in _files(base)} | {"mine.yaml": text}
