@@ -100,7 +100,7 @@ def test_the_slurm_profile_names_partitions_that_the_plugin_reads():
 @pytest.mark.parametrize(("name", "rule"), RULES, ids=[name for name, _ in RULES])
 def test_every_rule_states_threads_memory_time_and_gpus(name, rule):
     assert re.search(r"^ +threads: ", rule, re.MULTILINE)
-    stages = {re.search(rf"{key}\(\"(\w+)\"\)", rule)[1] for key in ("memory", "duration", "gpus")}
+    stages = {re.search(rf"{key}\(\"(\w+)\"", rule)[1] for key in ("memory", "duration", "gpus")}
     assert len(stages) == 1
 
 
