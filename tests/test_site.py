@@ -16,6 +16,7 @@ from test_workflow import clone
 
 import ecc
 from ecc import config, platforms
+from ecc.evidence import efficiency
 from ecc.measuring.interface import SensorError
 from ecc.platforms import __main__ as command
 
@@ -76,12 +77,15 @@ def test_reference_of_python_has_what_ecc_offers():
 
 
 def test_columns_of_tables_are_those_of_the_page():
+    # Of wall-clock times there are no reference results.
+    took = {"efficiency.csv": efficiency.RULES, "run_efficiency.csv": efficiency.RUN}
     for table, section in re.findall(
         r"^## (\w+\.csv).*?$(.*?)(?=^## |\Z)", RESULTS.read_text(), re.M | re.S
     ):
         first = [line.split("|")[1] for line in section.strip().splitlines()[2:]]
         told = re.findall(r"`(\w+)`", " ".join(first))
-        columns = list(pd.read_csv(next(ROOT.glob(f"resources/reference_results/**/{table}"))))
+        files = ROOT.glob(f"resources/reference_results/**/{table}")
+        columns = took[table] if table in took else list(pd.read_csv(next(files)))
         assert set(told) <= set(columns)
         assert table != "accuracy_at_budget.csv" or set(told) == set(columns)
 
