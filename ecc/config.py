@@ -61,11 +61,12 @@ def load(*paths: str | Path) -> Config:
     return config
 
 
-def check_text(path: str | Path) -> None:
+def check_text(path: str | Path, merged: Mapping[str, Any] | None = None) -> None:
     """Refuses a file in which YAML would read something else than is written there.
 
     A key that stands twice in one mapping, of which only the last would count; numbers with a zero
-    in front (octal) or with colons (of base 60). A file that is no YAML is left to the reader.
+    in front (octal) or with colons (of base 60). An empty mapping over something else, of which
+    nothing is left in `merged`, all files as one. A file that is no YAML is left to the reader.
     Raises UserError, one line that names the file and the key.
     """
     try:
@@ -79,6 +80,8 @@ def check_text(path: str | Path) -> None:
     except (OSError, ValueError, yaml.YAMLError):
         return
     _check_node(root, (), path, set())
+    if merged is not None:
+        _check_empty(root, (), path, merged)
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> Config:
@@ -275,6 +278,16 @@ def _check_node(node: yaml.Node | None, key: Key, path: str | Path, seen: set[in
                 )
             there.add(name.value)
             _check_node(entry, (*key, name.value), path, seen)
+
+
+def _check_empty(node: yaml.Node | None, key: Key, path: str | Path, merged: Any) -> None:
+    """Snakemake merges an empty mapping into whatever is there, which stays."""
+    if isinstance(node, yaml.MappingNode) and not node.value and not isinstance(merged, Mapping):
+        raise UserError(f"{path}: {_key(key)}: {{}} has no effect here: leave it out or correct it")
+    if isinstance(node, yaml.MappingNode) and isinstance(merged, Mapping):
+        for name, entry in node.value:
+            if isinstance(name, yaml.ScalarNode) and name.value in merged:
+                _check_empty(entry, (*key, name.value), path, merged[name.value])
 
 
 def _check_values(value: Any, key: Key) -> None:

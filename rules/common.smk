@@ -47,7 +47,7 @@ def title(name):
 
 try:
     for file in workflow.configfiles:
-        settings.check_text(file)
+        settings.check_text(file, config)
     config.update(settings.check(config, BASE / "configs" / "schema.yaml"))
     SAMPLED = settings.sampled(config)  # (platform, network)
     PLATFORMS = {name: make_platform(name) for name in config["platforms"]}

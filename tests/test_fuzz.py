@@ -80,6 +80,13 @@ def test_what_yaml_reads_as_something_else_is_refused(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
+def test_an_empty_mapping_over_something_else_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("eap: {}\nbatch: {}\nnew: {}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: config key batch: {} has no effect here"):
+        config.check_text(path, {"eap": {}, "batch": ["seed"]})
+
+
 def test_anchors_and_merge_keys_are_what_they_are(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("a: &a {b: 1, c: 1_000}\nd: {<<: *a, b: 2}\ne: [*a, *a]\n")
