@@ -19,7 +19,7 @@ from ecc.data import fractals
 from ecc.data.layout import divide
 from ecc.data.splits import InMemory, OnDisk
 from ecc.errors import UserError
-from ecc.files import seal_of
+from ecc.files import unseal
 
 FRACTALS = {"kind": "fractals", "classes": 5, "size": 16, "train": 12, "holdout": 3}
 FRACTALS |= {"validation": 4, "variation": 0.1, "noise": 0.05, "seed": 3}
@@ -283,9 +283,9 @@ def test_loading_refuses_what_was_not_prepared_so(copy, tmp_path):
     refused("noise", "0.05", "0.3", noise=0.3)
     manifest, pixels = copy / "manifest.json", copy / "pixels.safetensors"
     whole = pixels.read_bytes()
-    pixels.write_bytes(whole[:-1])
-    refused("pixels.safetensors", "is not what its job wrote")
-    seal_of(pixels).unlink()
+    pixels.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused(f"pixels.safetensors is not what its job wrote: delete it and {manifest}")
+    unseal(pixels)
     for part in (b"", whole[:100], whole[:-1]):
         pixels.write_bytes(part)
         refused("pixels.safetensors", "truncated")

@@ -137,6 +137,17 @@ def test_checksums_are_not_written_of_a_file_that_its_job_did_not_write(run):
     assert list(changed(folder)["file"]) == ["tables/accuracy_at_budget.csv"]
 
 
+def test_pixels_are_made_again_by_way_of_their_manifest(run):
+    folder = run[0] / "data/digits"
+    folder.mkdir(parents=True)
+    for name in ("manifest.json", "pixels.safetensors"):
+        (folder / name).write_text("{}")
+    files.seal(folder / "pixels.safetensors")
+    (folder / "pixels.safetensors").write_text("[]")
+    with pytest.raises(UserError, match=rf"delete it and {folder}/manifest.json, and run .*-- "):
+        write_checksums(run[0], run[0] / CHECKSUMS)
+
+
 @pytest.mark.parametrize("file", ["tables/accuracy_at_budget.csv", "finetuned/metrics.json"])
 def test_a_file_that_is_not_whole_is_listed(run, file):
     (run[1] / file).write_bytes(b'{"accuracy": "\xff')

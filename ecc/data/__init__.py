@@ -214,7 +214,7 @@ def _keep_pixels(tree: Tree, settings: Settings, manifest: Settings, path: Path)
 
 
 def _kept_pixels(path: Path, manifest: Settings) -> dict[str, tuple[Tensor, Tensor]]:
-    files.verify(path)
+    files.verify(path, f"{path.with_name(MANIFEST)}, and run the same command")
     try:
         with safe_open(path, "pt") as kept:
             if kept.metadata() != {"manifest": _key(manifest)}:

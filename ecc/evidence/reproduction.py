@@ -69,7 +69,10 @@ def write_checksums(folder: str | Path, file: str | Path) -> None:
     names = _whole(Path(folder))
     for name in names:
         path = Path(folder, name)  # not every file is an input of a job that would miss it
-        files.verify(path, f"run the same command with `-- {path}`, then without")
+        manifest = path.with_name("manifest.json")  # of the rule that makes a dataset's pixels
+        made = manifest if manifest.is_file() else path
+        also = "" if made == path else f"{made}, and "
+        files.verify(path, f"{also}run the same command with `-- {made}`, then without")
     lines = [f"{files.digest(Path(folder, name))}  {name}\n" for name in names]
     write_text(file, "".join(lines))
 

@@ -6,6 +6,7 @@ words; it raises WrongError for anything silent, lost, or told by a traceback.
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -226,8 +227,14 @@ def damaged_files(case: Case) -> str:
             raise WrongError(f"exit code {code}, still damaged: {about}:\n{output[-3000:]}")
         for path in told_of:
             path.unlink()
-            if f"`-- {inner[path]}`" in output:
-                workspace.snakemake(case.folder, *SMOKE, "--", inner[path])
+            advice = (
+                rf"{inner[path]} is not .*?: delete it and (?:(\S+), and )?run the same command"
+            )
+            beside, target = next(re.finditer(rf"{advice}(?: with `-- (\S+)`)?", output)).groups()
+            if beside:
+                (case.folder / beside).unlink(missing_ok=True)
+            if target:
+                workspace.snakemake(case.folder, *SMOKE, "--", target)
     case.ends()
     if gone := [name for name in named if not (case.results / name).is_file()]:
         raise WrongError(f"lost: {', '.join(gone)}")

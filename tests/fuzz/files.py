@@ -31,6 +31,7 @@ from ecc.errors import UserError
 from ecc.evidence import claims, reproduction
 from ecc.evolution.study import Known
 from ecc.export import WEIGHTS, _save, load
+from ecc.files import unseal
 from ecc.measuring.drift import repeatability
 from ecc.networks import Network
 from ecc.networks.pretrained import load_published
@@ -374,7 +375,11 @@ def _read_known(folder: Path) -> Any:
 
 
 def _dataset(in_memory: bool) -> Callable[[Path], None]:
-    return lambda folder: data.prepare({**PIXELS, "in_memory": in_memory}, folder)
+    def make(folder: Path) -> None:
+        data.prepare({**PIXELS, "in_memory": in_memory}, folder)
+        unseal(folder / "pixels.safetensors")  # or damage would be refused before it is read
+
+    return make
 
 
 def _read_dataset(in_memory: bool) -> Callable[[Path], Any]:
