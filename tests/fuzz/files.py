@@ -540,10 +540,12 @@ def _shown(value: Any) -> str:
 @contextmanager
 def _quiet() -> Any:
     logging.disable()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class Malicious:
