@@ -87,7 +87,7 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     with Checkpoint(problem, settings) as checkpoint:
         if saved := checkpoint.restore():
             rows, tensors = saved
-            now = _restored(now, rows, tensors)
+            now = _restored(now, rows, tensors) if rows else now  # none where dense is the budget
             while len(shares) > int(tensors["shares"]):
                 shares.popleft()
         for number, target in enumerate(targets):
@@ -109,7 +109,8 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
         checkpoint.save(rows, partial(_state, now, len(shares)), at_once=True)
         last = checkpoint.of_training()
         _train_masked(problem, now.model, now.optimizer, now.keep, sum(shares), len(targets), last)
-    history = pd.DataFrame(rows).astype({"round": int, "group": int})
+    columns = ["round", "group", "energy_j", "holdout_accuracy"]
+    history = pd.DataFrame(rows, columns=columns).astype({"round": int, "group": int})
     return Compressed(now.model, now.keep, history, problem.training.iterations)
 
 
