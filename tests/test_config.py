@@ -109,8 +109,8 @@ def test_errors_are_one_line_that_names_the_key_and_what_is_allowed(default, pat
 def test_errors_name_the_key_of_a_study_of_evolution(path, value, words):
     study = config.load(ROOT / "config.yaml", ROOT / "configs/evolution.yaml")
     with pytest.raises(UserError) as error:
-        config.check(put(study, ("evolution", "fractals", *path), value), SCHEMA)
-    assert str(error.value).startswith(f"config key evolution.fractals.{words}")
+        config.check(put(study, ("evolution", "digits", *path), value), SCHEMA)
+    assert str(error.value).startswith(f"config key evolution.digits.{words}")
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_a_space_without_small_networks_is_soon_refused():
 @pytest.mark.parametrize("arm", ["accuracy", "energy"])
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_every_generation_has_as_many_new_networks(arm, share):
-    settings = load(ROOT / "configs/evolution.yaml")["evolution"]["fractals"]
+    settings = load(ROOT / "configs/evolution.yaml")["evolution"]["digits"]
     space = Space(**settings["space"])
 
     def size(genes):
