@@ -73,6 +73,7 @@ if EAP:
             classes=eap_rounds([EAP["class_arm"]], EAP["classes"]),
             layers=rules.layer_energy.output.layers,
             published="resources/published/paper_values.csv",
+            accuracies="resources/published/top5_accuracies.csv",
         output:
             layers=report(
                 "<results>/tables/eap_layers.csv",
@@ -86,6 +87,19 @@ if EAP:
                 category="Energy by layer",
                 labels={"what": "networks compared", "type": "table"},
             ),
+            results=report(
+                "<results>/tables/eap_results.csv",
+                caption="../docs/report/eap_results.rst",
+                category="Energy by layer",
+                labels={"what": "published results", "type": "table"},
+            ),
+            results_png=report(
+                "<results>/figures/eap_results.png",
+                caption="../docs/report/eap_results.rst",
+                category="Energy by layer",
+                labels={"what": "accuracy against energy", "type": "figure"},
+            ),
+            results_pdf="<results>/figures/eap_results.pdf",
             layers_png=report(
                 "<results>/figures/eap_layers.png",
                 caption="../docs/report/eap_layers.rst",

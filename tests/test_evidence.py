@@ -305,6 +305,13 @@ def test_timings_say_that_they_are_not_reproducible(runs):
     assert frame["what"].str.endswith("(wall clock, not reproducible)").all()
 
 
+def test_table_01_counts_the_networks_of_each_method():
+    accuracies = pd.DataFrame({"method": ["ecc", "netadapt", "ecc"]})
+    frame = tables.table_01(ROOT / "resources/published/methods.csv", accuracies)
+    counts = frame.set_index("method")["networks"]
+    assert counts.to_dict() == {"ecc": 2, "netadapt": 1, "amc": 0, "eap": 0, "lcp": 0}
+
+
 def test_table_2_has_a_row_a_method_and_a_column_a_budget(runs):
     compared = tables.comparison(tables.accuracy_at_budget(runs))
     frame = tables.table_02(compared)
@@ -454,7 +461,7 @@ def render(caption: Path, settings: dict) -> str:
         "params": {
             "titles": TITLES,
             "title": "the accelerator",
-            "platforms": {"fractals": "emulated Jetson TX2"},
+            "platforms": {"digits": "emulated Jetson TX2"},
         },
     }
     text = environment.from_string(caption.read_text()).render(snakemake=snakemake)
@@ -511,9 +518,9 @@ def test_every_figure_and_table_has_a_caption():
     functions |= {"energy_model_errors", "energy_model_history", "energy_anchors"}
     functions |= {"closing", "equal_terms", "limits", "learning"}
     functions |= {"repeatability", "drift", "staircase", "eap_pruning", "eap_classes"}
-    functions |= {"eap_layers", "eap_networks", "claims", "ranking", "differences"}
+    functions |= {"eap_layers", "eap_networks", "eap_results", "claims", "ranking", "differences"}
     functions |= {"measured", "finetuning", "fronts", "convergence", "residuals"}
-    functions |= {"energy_model_residuals", "efficiency"}
+    functions |= {"energy_model_residuals", "efficiency", "table_01"}
     functions |= {f"evolution_{name}" for name in ("networks", "spread", "fronts", "hypervolume")}
     assert named == shown | functions | {"workflow"}
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 
 from ecc.data.photographs import crops
 from ecc.errors import UserError
@@ -81,6 +82,41 @@ def test_networks_are_compared_with_what_is_published():
         eap_layers.draw_networks(table.reset_index(), "Eyeriss (estimated)"),
     ):
         assert figure.get_suptitle() == "Eyeriss (estimated)"
+
+
+def test_results_of_eap_stand_beside_what_is_estimated_here():
+    networks = pd.DataFrame(
+        {
+            "network": ["alexnet_grouped", "vgg16", "mine"],
+            "weights": [6e7, 1.4e8, 1.0],
+            "non_skipped_macs": [5e8, 8e9, 1.0],
+            "energy_mac": [3e9, 5e10, 1.0],
+        }
+    )
+    stated = pd.read_csv(ROOT / "resources/published/paper_values.csv")
+    accuracies = pd.read_csv(ROOT / "resources/published/top5_accuracies.csv")
+    table = eap_layers.results(networks, stated, accuracies).set_index(["network", "method"])
+    assert table.index.get_level_values("method").tolist() == [
+        *("dense", "deep_compression", "eap"),
+        *("dense", "dense"),
+    ]
+    pruned = table.loc[("alexnet_grouped", "eap")]
+    assert pruned["top5"] == 0.7956
+    assert pruned["energy_mac_fraction"] == pytest.approx(1.06 / 3.97)
+    assert pruned.filter(like="here_").isna().all()  # nothing was pruned here
+    assert table.loc[("alexnet_grouped", "dense"), "here_energy_mac"] == 3e9
+    assert table.loc[("vgg16", "dense"), ["top5", "energy_mac"]].isna().tolist() == [False, True]
+    assert table.loc[("mine", "dense"), "top5_source"] == ""
+    assert eap_layers.draw_results(table.reset_index(), "Eyeriss").axes[0].get_title() == "Eyeriss"
+
+
+def test_accuracies_are_those_of_torchvision():
+    for row in pd.read_csv(ROOT / "resources/published/top5_accuracies.csv").itertuples():
+        package, weights = row.source.split()
+        name, version = weights.split(".")
+        known = getattr(torchvision.models, name)[version].meta["_metrics"]["ImageNet-1K"]
+        assert package == "torchvision"
+        assert row.top5 == pytest.approx(known["acc@5"] / 100)
 
 
 def test_crops_are_normalised_and_too_large_ones_refused():

@@ -15,17 +15,21 @@ def eap_figures(
     classes: Sequence[str],
     layers: str,
     published: str,
+    accuracies: str,
     title: str,
     files: Mapping[str, str],
 ) -> None:
     """`arms` and `classes` are files {arm}/classes-{number}/rounds.csv."""
     dense = pd.read_csv(layers)
-    networks = eap_layers.networks(dense, pd.read_csv(published))
+    stated = pd.read_csv(published)
+    networks = eap_layers.networks(dense, stated)
+    results = eap_layers.results(networks, stated, pd.read_csv(accuracies))
     pruning = eap.pruning({Path(path).parts[-3]: pd.read_csv(path) for path in arms})
     fewer = eap.classes([pd.read_csv(path) for path in classes])
     for name, table, draw in (
         ("layers", dense, eap_layers.draw_layers),
         ("networks", networks, eap_layers.draw_networks),
+        ("results", results, eap_layers.draw_results),
         ("pruning", pruning, eap.draw_pruning),
         ("classes", fewer, eap.draw_classes),
     ):
@@ -40,6 +44,7 @@ if __name__ == "__main__":
             snakemake.input.classes,
             snakemake.input.layers,
             snakemake.input.published,
+            snakemake.input.accuracies,
             snakemake.params.title,
             dict(snakemake.output.items()),
         )

@@ -14,6 +14,7 @@ def tables(
     residuals: Sequence[str],
     dense: Sequence[str],
     published: str,
+    methods: str,
     files: Mapping[str, str],
 ) -> None:
     accuracies = evidence.accuracy_at_budget(metrics)
@@ -21,6 +22,7 @@ def tables(
     made = {
         "accuracy_at_budget": accuracies,
         "comparison": compared,
+        "table_01": evidence.table_01(methods, accuracies),
         "table_02": evidence.table_02(compared),
         "closing": evidence.closing(metrics),
         "limits": evidence.limits(metrics),
@@ -43,5 +45,6 @@ if __name__ == "__main__":
             snakemake.input.residuals,
             snakemake.input.dense,
             snakemake.input.published,
+            snakemake.input.methods,
             dict(snakemake.output.items()),
         )

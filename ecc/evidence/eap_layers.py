@@ -19,6 +19,13 @@ PUBLISHED = {  # quantity in the published values: column here
     "nonskipped_macs": "non_skipped_macs",
     "normalized_energy": "energy_mac",
 }
+METHODS = ("dense", "deep_compression", "eap")
+LABELS = {  # of an energy and a method of the table of results
+    ("here_energy_mac", "dense"): "dense, energy as estimated here",
+    ("energy_mac", "dense"): "dense, as published by EAP",
+    ("energy_mac", "deep_compression"): "Deep Compression, as published by EAP",
+    ("energy_mac", "eap"): "EAP, as published",
+}
 
 
 def networks(layers: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -41,6 +48,69 @@ def networks(layers: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     frame["relative_difference"] = frame["energy_mac"] / known - 1
     frame["published_energy_over_first"] = known / known.iloc[0]
     return frame.map(lambda value: float(f"{value:.12g}")).reset_index()
+
+
+def results(
+    networks: pd.DataFrame, published: pd.DataFrame, accuracies: pd.DataFrame
+) -> pd.DataFrame:
+    """EAP's table of results, one row a network and method, and what is estimated here beside it.
+
+    `top5` (fraction) and its source; weights, MACs and energy as published, each also as part of
+    the network's dense one; `here_` of `networks` (`networks()`), for dense networks alone.
+    `accuracies`: network, top5, source, for networks of which EAP states none.
+    """
+    stated = published[(published["source"] == "EAP") & published["method"].isin(METHODS)]
+    stated = stated.pivot(index=["network", "method"], columns="quantity", values="value")
+    stated = stated.reindex(columns=["top5", *PUBLISHED]).astype(float).rename(columns=PUBLISHED)
+    dense = pd.MultiIndex.from_product([networks["network"], ["dense"]], names=stated.index.names)
+    rows = [
+        key
+        for network in networks["network"]
+        for key in ((network, method) for method in METHODS)
+        if key in stated.index or key in dense
+    ]
+    frame = stated.reindex(pd.MultiIndex.from_tuples(rows, names=stated.index.names))
+    frame.insert(1, "top5_source", frame["top5"].notna().map({True: "EAP poster", False: ""}))
+    for row in accuracies.itertuples():
+        if (row.network, "dense") in rows:
+            frame.loc[(row.network, "dense"), ["top5", "top5_source"]] = [row.top5, row.source]
+    for column in PUBLISHED.values():
+        whole = frame[column].xs("dense", level="method").reindex(frame.index, level="network")
+        frame[f"{column}_fraction"] = frame[column] / whole
+        here = networks.set_index("network")[column].reindex(frame.index, level="network")
+        frame[f"here_{column}"] = here.where(frame.index.isin(dense))
+    return frame.reset_index()
+
+
+def draw_results(table: pd.DataFrame, title: str) -> Figure:
+    """Top-5 accuracy against energy: as published, dense and pruned, and as estimated here."""
+    with style.theme():
+        figure, (axes,) = style.panels([title])
+        for (column, method), mark in zip(
+            LABELS, style.marks(list(LABELS.values())).values(), strict=True
+        ):
+            own = table[(table["method"] == method) & table[column].notna()]
+            label, kind = LABELS[column, method], {**mark, "linestyle": "none"}
+            axes.plot(own[column] / 1e9, own["top5"], label=label, **kind)
+        for network, own in table.groupby("network", sort=False):
+            known = own.dropna(subset="energy_mac").sort_values("energy_mac")
+            axes.plot(known["energy_mac"] / 1e9, known["top5"], color="0.6", lw=0.8, zorder=1)
+            x = own[["energy_mac", "here_energy_mac"]].stack() / 1e9
+            axes.annotate(
+                names.name(network),
+                ((x.min() * x.max()) ** 0.5, own["top5"].max()),
+                (0, 7 if len(known) > 1 else -12),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+            )
+        axes.set(xlabel="energy (of $10^9$ MACs)", ylabel="top-5 accuracy, published")
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        style.logarithmic(axes, "x")
+        axes.margins(0.15, 0.2)
+        style.legend(figure, [axes])
+    return figure
 
 
 def draw_layers(layers: pd.DataFrame, title: str) -> Figure:

@@ -86,6 +86,17 @@ def accuracy_at_budget(metrics: Paths) -> pd.DataFrame:
     return to_table(tidy(pd.DataFrame(rows), [*ACCURACY, "metric"], RUN))
 
 
+def table_01(methods: Path | str, accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Methods as ECC's Table 1 compares them, from the text beside it (`methods`, a CSV file).
+
+    `networks` counts those of this run, which spends an energy budget by every method, whatever
+    its authors constrain. The name of a method is that of its entry in the configuration.
+    """
+    frame = pd.read_csv(methods)
+    counts = accuracies.groupby("method").size().reindex(frame["method"], fill_value=0)
+    return frame.assign(networks=counts.to_numpy())
+
+
 def widths(metrics: Paths) -> pd.DataFrame:
     """One row a run and channel group; the groups of a run stay in forward order."""
     rows = [{**run, **_group(group)} for run in _runs(metrics) for group in run["groups"]]
