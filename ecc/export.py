@@ -18,11 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ecc.card import Facts, card
+from ecc.checkpoints import read_tensors
 from ecc.errors import UserError
 from ecc.networks import Network
 from ecc.runs import temporary, write_text
 from ecc.sources import MARK
-from ecc.training import read_tensors, refuse_wrong
+from ecc.training import refuse_wrong
 
 WEIGHTS, PROGRAM, ONNX, CARD = "model.safetensors", "model.pt2", "model.onnx", "README.md"
 FORMAT, VERSION = "ecc network", 1

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecc import stopping
+from ecc import files, stopping
 from ecc.errors import UserError, refused
 
 PACKAGES = ("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scipy", "pandas")
@@ -77,6 +77,22 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path} cannot be read ({error.strerror}): delete or move it") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path} is not whole: delete it and run the workflow again") from None
+
+
+def sibling(path: str | Path, first: str | Path) -> Path:
+    """`path`, checked: one of the files that a job writes for its runs, beside the `first`.
+
+    The first stands for all where jobs are planned: only when it is gone are they made again.
+    Raises UserError, with what to delete, where one is missing or is not what was written.
+    """
+    path, first = Path(path), Path(first)
+    again = "run the same command"
+    if path != first:
+        again = f"{first}, and {again}"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {'' if path == first else 'delete '}{again}")
+    files.verify(path, again)
+    return path
 
 
 def write_csv(path: str | Path, frame: pd.DataFrame) -> None:

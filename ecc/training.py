@@ -5,7 +5,6 @@ resumes from a checkpoint ends exactly as one that was never interrupted.
 """
 
 import hashlib
-import json
 import logging
 import math
 import time
@@ -16,7 +15,6 @@ from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 import pandas as pd
-import safetensors
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -25,8 +23,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
-from ecc import parallel, processors, runs, stopping
+from ecc import checkpoints, parallel, processors, runs, stopping
 from ecc.channels import is_depthwise
+from ecc.checkpoints import read_tensors
 from ecc.errors import DivergedError, UserError
 from ecc.memory import at_once
 from ecc.tasks import Task
@@ -183,7 +182,8 @@ def train(
 
     `optimizer` (fresh Adam by default) is one of this model that carries its moments on.
     With `checkpoint`, a run that was killed resumes from there; one that belongs to other
-    settings is not used. The last one stays: whoever has written the results removes it.
+    settings, or to other code, is not used. The last one stays: whoever has written the results
+    removes it.
     Raises UserError where the loss is not finite or the checkpoint is broken.
     """
     device = device_of(settings.device)
@@ -197,9 +197,8 @@ def train(
     history: list[dict[str, float]] = []
     run = _Run(model, optimizer, update, history)
     if checkpoint is not None:
-        run.fingerprint = _fingerprint(model, split, loss, settings, seed, update)
-        if checkpoint.exists():
-            run.restore(checkpoint)
+        run.fingerprint = _fingerprint(model, optimizer, split, loss, settings, seed, update)
+        run.restore(checkpoint)
     batches = split.batches(settings.batch_size, seed, start=len(history))
     if settings.compile:
         torch.compiler.reset()  # of each forward pass torch compiles eight networks, and then none
@@ -365,34 +364,15 @@ class _Run:
         tensors = pack(self.model, self.optimizer)
         if self.update is not None:
             tensors |= {f"update.{k}": v for k, v in self.update.state().items()}
-        # The history is a tensor too: the header of a safetensors file may not grow without end.
-        columns = list(self.history[0]) if self.history else []
-        rows = [[row[column] for column in columns] for row in self.history]
-        tensors["history."] = torch.tensor(rows, dtype=torch.float64)
-        metadata = {"columns": json.dumps(columns), "fingerprint": self.fingerprint}
-        with runs.temporary(path) as draft:
-            save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, draft, metadata)
+        checkpoints.write(path, self.fingerprint, self.history, tensors)
 
     def restore(self, path: Path) -> None:
-        tensors, metadata = read_tensors(path)
-        if metadata.get("fingerprint") != self.fingerprint:
-            logger.warning("%s belongs to other settings: training starts anew", path)
-            return
-        try:
-            floats = [tensor for tensor in tensors.values() if tensor.is_floating_point()]
-            if not all(tensor.isfinite().all() for tensor in floats):
-                raise ValueError("not finite")
+        if saved := checkpoints.read(path, self.fingerprint, "the training"):
+            history, tensors = saved
             unpack(self.model, self.optimizer, tensors)
             if self.update is not None:
                 self.update.restore(_part("update", tensors))
-            columns = json.loads(metadata["columns"])
-            if columns and not {"iteration", "loss"} <= set(columns):
-                raise ValueError("no history")
-            for row in tensors["history."].tolist():
-                self.history.append(dict(zip(columns, row, strict=True)))
-        except (LookupError, ValueError, TypeError, RuntimeError) as error:
-            raise UserError(f"{path} is damaged: delete it, and the run begins anew") from error
-        logger.info("resumed from %s at iteration %d", path, len(self.history))
+            self.history += history
 
 
 def pack(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -453,6 +433,7 @@ def _silence_dropout(model: nn.Module) -> None:
 
 def _fingerprint(
     model: nn.Module,
+    optimizer: Optimizer,
     split: Split,
     loss: Loss,
     settings: TrainingSettings,
@@ -465,20 +446,7 @@ def _fingerprint(
         relevant.pop(key)
     of_split = len(split), split.task, getattr(split, "fingerprint", "")
     of_loss = getattr(loss, "__qualname__", type(loss).__name__)
-    given = hashlib.sha256(repr((relevant, seed, of_split, of_loss, repr(update))).encode())
-    for name, tensor in model.state_dict().items():
-        given.update(name.encode())
-        given.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return given.hexdigest()
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; raises UserError where it is none."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except Exception as error:  # what damaged files raise is without end
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path} is truncated or not a safetensors file ({reason}): delete it and run again"
-        ) from error
+    held = getattr(loss, "__dict__", {}).values()  # a teacher
+    networks = [checkpoints.identity(m) for m in (model, *held) if isinstance(m, nn.Module)]
+    told = checkpoints.LIBRARY, relevant, seed, of_split, of_loss, repr(update), networks
+    return checkpoints.digest(told, pack(model, optimizer))

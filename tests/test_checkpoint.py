@@ -1,5 +1,6 @@
 """Searches that are killed, or asked to stop, end as those that nobody disturbed."""
 
+import copy
 import logging
 import os
 import signal
@@ -12,9 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+import ecc.checkpoints
 from ecc import stopping, training
-from ecc.methods import checkpoint as checkpoints, compress
+from ecc.checkpoints import read_tensors
+from ecc.errors import UserError
+from ecc.methods import Limit, checkpoint as checkpoints, compress
 
 ROOT = Path(__file__).parents[1]
 SEARCHES = {
@@ -141,6 +146,57 @@ def test_the_state_of_another_search_is_not_used(tiny_problem, kept, saves, capl
         assert ("starts anew" in caplog.text) is foreign
 
 
+def test_all_that_a_search_follows_from_is_in_its_fingerprint(kept, monkeypatch):
+    limit = Limit("parameters", kept.energy, 2 * kept.budget_j)
+    dearer = replace(kept.energy, coefficients_j=1.1 * kept.energy.coefficients_j)
+    slower = copy.deepcopy(kept.dense)
+    slower.layers[1].momentum = 0.0003
+
+    def told(problem, settings="settings"):
+        return checkpoints._fingerprint(problem.binding(), settings)
+
+    several = replace(kept, limits=(limit,))
+    narrower = np.full_like(kept.full_widths, 2)
+    found = [
+        told(kept),
+        told(kept, "others"),
+        told(replace(kept, dense=slower)),
+        told(replace(kept, energy=dearer)),
+        told(replace(kept, lower_bounds=narrower)),
+        told(several),
+        told(replace(kept, limits=(replace(limit, name="latency"),))),
+        # None of these binds.
+        told(replace(kept, limits=(replace(limit, budget=3 * kept.budget_j),))),
+        told(replace(kept, limits=(limit, replace(limit, name="latency")))),
+        told(replace(kept, limits=(replace(limit, model=dearer),))),
+    ]
+    assert told(several) == found[5]
+    monkeypatch.setattr(ecc.checkpoints, "LIBRARY", "of an edited file")
+    found.append(told(several))
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("method", SEARCHES)
+def test_the_state_of_a_search_with_other_content_is_damaged(kept, saves, method):
+    saves[2] = killed
+    with pytest.raises(KilledError):
+        search(method, kept)
+    state, (tensors, metadata) = kept.checkpoint.read_bytes(), read_tensors(kept.checkpoint)
+    for name, tensor in tensors.items():
+        flat = tensor.clone().flatten().view(torch.uint8)
+        flat[-1] ^= 128  # of floats the sign
+        flipped = flat.view(tensor.dtype).view_as(tensor)
+        save_file({**tensors, name: flipped}, kept.checkpoint, metadata)
+        with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged: delete it"):
+            search(method, kept)
+        without = {other: each for other, each in tensors.items() if other != name}
+        save_file(without, kept.checkpoint, metadata)
+        with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged: delete it"):
+            search(method, kept)
+    kept.checkpoint.write_bytes(state)
+    search(method, kept)
+
+
 @pytest.mark.parametrize("method", SEARCHES)
 def test_a_search_that_is_asked_to_stop_saves_first(tiny_problem, kept, monkeypatch, method):
     """Although no minute has passed since it began."""
@@ -205,8 +261,8 @@ def test_a_training_that_gets_a_signal_saves_and_says_so_by_its_exit_code(tmp_pa
         time.sleep(0.05)
     run.send_signal(number)
     assert run.wait(timeout=20) == 128 + number
-    tensors, _ = training.read_tensors(tmp_path / "checkpoint.safetensors")
-    assert 0 < len(tensors["history."]) < 100_000
+    tensors, _ = read_tensors(tmp_path / "checkpoint.safetensors")
+    assert 0 < len(tensors["history"]) < 100_000
 
 
 def test_a_second_signal_does_not_wait(tmp_path):

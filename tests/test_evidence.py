@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from itertools import product
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from matplotlib.text import Text
 
+from ecc import files
 from ecc.config import load
 from ecc.errors import UserError
 from ecc.evidence import figures, learning, names, plan, style, tables
@@ -222,6 +224,35 @@ def test_missing_run_is_named(tmp_path):
     absent.unlink()
     with pytest.raises(UserError, match=str(absent)):
         tables.accuracy_at_budget(paths)
+
+
+@pytest.mark.parametrize("harm", ["missing", "changed"])
+@pytest.mark.parametrize("table", [tables.accuracy_at_budget, tables.limits])
+def test_energies_of_runs_after_the_first_are_checked(tmp_path, table, harm):
+    """Of a job's energy.json the first alone is planned with."""
+    paths = write_runs(tmp_path, ["erfnet"], ["jetson_tx2"], (0.4, 0.8), ["ecc", "uniform"])
+    one, other = (
+        path.with_name("energy.json") for path in paths if path.parts[-3:-1] == ("ecc", "seed0")
+    )
+    for path in paths:
+        beside = path.with_name("energy.json")
+        beside.write_text(json.dumps({**json.loads(beside.read_text()), "limited": {}}))
+        files.seal(beside)
+    table(paths)
+    for path, advice in (
+        (other, f"{re.escape(str(one))}, and run the same"),
+        (one, "run the same"),
+    ):
+        content = path.read_text()
+        if harm == "missing":
+            path.unlink()
+            words = "is missing: " + ("delete " if path == other else "")
+        else:
+            path.write_text(f"{content} ")
+            words = "is not what its job wrote: delete it and "
+        with pytest.raises(UserError, match=f"{re.escape(str(path))} {words}{advice}"):
+            table(paths)
+        path.write_text(content)
 
 
 def test_run_given_twice_is_named(runs):

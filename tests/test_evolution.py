@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecc import evolution, methods
+from ecc import checkpoints, evolution, methods
 from ecc.config import load
 from ecc.counts import Count
 from ecc.errors import UserError
@@ -132,6 +132,18 @@ def test_a_killed_study_ends_as_one_that_was_not(arm, tmp_path):
     again = Known()
     study(arm, again, checkpoint, fingerprint="another").run()
     assert len(again.asked) == len(whole.asked)
+
+
+def test_what_a_damaged_file_holds_is_evaluated_again(tmp_path):
+    whole, path = Known(), tmp_path / "evaluated.jsonl"
+    expected = study("energy", whole, path).run()
+    lines = path.read_text().splitlines()
+    lines[5] = lines[5].replace('"accuracy": 0.', '"accuracy": 0.0')
+    path.write_text("\n".join(lines) + "\n")
+    again = Known()
+    for mine, theirs in zip(study("energy", again, path).run(), expected, strict=True):
+        pd.testing.assert_frame_equal(mine, theirs)
+    assert len(again.asked) == len(whole.asked) - 4
 
 
 def test_what_is_too_large_is_not_trained():
@@ -276,8 +288,9 @@ def test_processes_find_what_one_finds():
     assert rows[0] == rows[1]
 
 
-def test_fingerprint_tells_apart_what_decides_results():
+def test_fingerprint_tells_apart_what_decides_results(monkeypatch):
     own = evaluator()
+    before = own.fingerprint
     assert own.fingerprint == evaluator().fingerprint
     longer = replace(own.training, iterations=4)
     others = [evaluator("gtx1080ti"), replace(own, data="other labels"), replace(own, seed=1)]
@@ -285,6 +298,8 @@ def test_fingerprint_tells_apart_what_decides_results():
         assert own.fingerprint != other.fingerprint
     elsewhere = replace(own.training, device="cpu", checkpoint_every=7)
     assert own.fingerprint == replace(own, training=elsewhere).fingerprint
+    monkeypatch.setattr(checkpoints, "LIBRARY", "of an edited file")
+    assert own.fingerprint != before
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,27 @@
 """Training: resumed equals uninterrupted, losses equal their formulas, broken files are named."""
 
+import copy
+import importlib
 import itertools
 import json
 import math
+import shutil
 import struct
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
 import torch
 from conftest import MemorySplit
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from ecc import runs, training
+from ecc import checkpoints, runs, sources, training
 from ecc.channels import is_depthwise
 from ecc.errors import UserError
 from ecc.methods.ecc import Settings, Solver
@@ -32,6 +39,7 @@ from ecc.training import (
     train,
 )
 
+ROOT = Path(__file__).parents[1]
 cross_entropy = TaskLoss(CLASSIFICATION)
 
 
@@ -222,6 +230,157 @@ def test_checkpoint_of_other_initial_weights_is_not_used(
     split, lives = memory_split(), KilledAt(None)
     train(tiny_network(1), split, cross_entropy, settings, seed=3, update=lives, checkpoint=path)
     assert split.asked["batches"] == 12
+
+
+def momentum(split, model, loss, monkeypatch):
+    model.layers[1].momentum = 0.0003
+
+
+def dropout(split, model, loss, monkeypatch):
+    model.layers[12].p = 0.1
+
+
+def setting(split, model, loss, monkeypatch):
+    model.scale = 2.0
+
+
+def forward(split, model, loss, monkeypatch):
+    model.layers[2] = nn.ReLU6()
+
+
+def teacher(split, model, loss, monkeypatch):
+    next(loss.teacher.parameters()).data.mul_(2)
+
+
+def moments(split, model, loss, monkeypatch):
+    return {"optimizer": stepped(model)}
+
+
+def data(split, model, loss, monkeypatch):
+    split.fingerprint = "other images"
+
+
+def library(split, model, loss, monkeypatch):
+    monkeypatch.setattr(checkpoints, "LIBRARY", "of an edited file")
+
+
+def stepped(model):
+    """An optimizer that carries moments."""
+    optimizer = training.adam(model, TrainingSettings(1))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = copy.deepcopy(model.state_dict())
+    optimizer.step()
+    model.load_state_dict(before)
+    return optimizer
+
+
+OTHERS = [momentum, dropout, setting, forward, teacher, moments, data, library]
+
+
+@pytest.mark.parametrize("other", [*OTHERS, None], ids=lambda other: getattr(other, "__name__", ""))
+def test_checkpoint_of_what_computes_something_else_is_not_used(
+    tiny_network, training_settings, tmp_path, monkeypatch, caplog, other
+):
+    settings = training_settings(checkpoint_every=4)
+
+    def run(change=None, fatal=None):
+        split, model, loss = (
+            MemorySplit(),
+            tiny_network(),
+            Distillation(tiny_network(1), CLASSIFICATION),
+        )
+        given = change(split, model, loss, monkeypatch) if change else None
+        lives, path = KilledAt(fatal), tmp_path / "checkpoint.safetensors"
+        train(model, split, loss, settings, seed=3, update=lives, checkpoint=path, **(given or {}))
+        return split.asked["batches"]
+
+    with pytest.raises(KilledError):
+        run(fatal=9)
+    assert run(other) == (12 if other else 4)
+    assert ("checkpoint.safetensors belongs to other settings or code" in caplog.text) is bool(
+        other
+    )
+
+
+def test_the_sources_of_a_network_of_the_users_own_are_part_of_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_net").mkdir()
+    module, helper = tmp_path / "own_net" / "__init__.py", tmp_path / "own_helper.py"
+    helper.write_text("def twice(images):\n    return 2 * images\n")
+    module.write_text(
+        "from torch import nn\nfrom own_helper import twice\n"
+        "class Net(nn.Flatten):\n    def forward(self, images):\n        return twice(images)\n"
+    )
+    network = importlib.import_module("own_net").Net()
+    before = checkpoints.identity(network)
+    assert checkpoints.identity(network.train()) == before
+    sources._checksum.cache_clear()  # once a process is enough for what it has imported
+    helper.write_text("def twice(images):\n    return 3 * images\n")
+    assert checkpoints.identity(network) != before
+
+
+def test_an_edited_source_of_the_library_is_told_apart(tmp_path):
+    """All but what shows results, which decides none."""
+    shutil.copytree(ROOT / "ecc", tmp_path / "ecc", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def told():
+        code = "from ecc import sources; print(sources.library(), sources.__file__)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        digest, file = done.stdout.split()
+        assert Path(file).is_relative_to(tmp_path)
+        return digest
+
+    def edit(name):
+        file = tmp_path / "ecc" / name
+        file.write_text(file.read_text() + "\n")
+
+    assert (before := told()) == checkpoints.LIBRARY
+    edit("evidence/figures.py")
+    assert told() == before
+    edit("networks/mobilenet.py")
+    assert told() != before
+
+
+def missing(metadata, tensors):
+    del tensors["optimizer.0.exp_avg"]
+
+
+def not_finite(metadata, tensors):
+    tensors["model.layers.0.weight"][0] = math.nan
+
+
+def sign(metadata, tensors):
+    tensors["model.layers.0.weight"][0, 0, 0, 0] *= -1
+
+
+def whole_numbers(metadata, tensors):
+    tensors["history"] = tensors["history"].to(torch.int64)
+
+
+def columns(metadata, tensors):
+    metadata["columns"] = '["loss", "iteration", "learning_rate"]'
+
+
+def no_checksum(metadata, tensors):
+    del metadata["sha256"]
+
+
+@pytest.mark.parametrize("damage", [missing, not_finite, sign, whole_numbers, columns, no_checksum])
+def test_a_checkpoint_with_other_content_is_damaged(
+    tiny_network, memory_split, training_settings, tmp_path, damage
+):
+    path, settings = tmp_path / "checkpoint.safetensors", training_settings(checkpoint_every=4)
+    left_behind(tiny_network, memory_split, settings, path)
+    tensors, metadata = checkpoints.read_tensors(path)
+    damage(metadata, tensors)
+    save_file(tensors, path, metadata)
+    model, lives = tiny_network(), KilledAt(None)
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged: delete it"):
+        train(model, memory_split(), cross_entropy, settings, seed=3, update=lives, checkpoint=path)
+    assert same_weights(model, tiny_network())
 
 
 def test_device_and_checkpoint_interval_may_change_on_resuming(

@@ -143,7 +143,11 @@ if __name__ == "__main__":
         torch.set_num_threads(snakemake.threads)
         first = snakemake.params.phases[0]
         # The input stands for those of all runs.
-        closing = [str(Path(file).with_name("closing.json")) for file in snakemake.input.masked]
+        closing = [
+            str(runs.sibling(Path(file).with_name("closing.json"), snakemake.input.closing))
+            for file in snakemake.input.masked
+            if snakemake.input.closing
+        ]
         work = partial(
             finetune,
             snakemake.input.data,
@@ -161,7 +165,7 @@ if __name__ == "__main__":
                 "slim": snakemake.output.slim,
                 "history": snakemake.output.history,
                 "metrics": snakemake.output.metrics,
-                **({"closing": closing} if snakemake.input.closing else {}),
+                **({"closing": closing} if closing else {}),
             },
         )
         launch(first["processes"], first["device"], work)

@@ -80,8 +80,7 @@ def accuracy_at_budget(metrics: Paths) -> pd.DataFrame:
     Raises UserError for a run that is missing, there twice, or without a finite number.
     """
     rows = [
-        {**run, **_json(path.with_name("energy.json"), ["modelled_energy_j"])}
-        for path, run in _runs_by_path(metrics).items()
+        {**run, **_json(file, ["modelled_energy_j"])} for file, run in _verified(metrics).items()
     ]
     return to_table(tidy(pd.DataFrame(rows), [*ACCURACY, "metric"], RUN))
 
@@ -180,8 +179,8 @@ def limits(metrics: Paths) -> pd.DataFrame:
     """
     rows = [
         {**run, **verified, **found, "limited": name}
-        for path, run in _runs_by_path(metrics).items()
-        for verified in [_json(path.with_name("energy.json"), [*VERIFIED, "limited"])]
+        for file, run in _verified(metrics).items()
+        for verified in [_json(file, [*VERIFIED, "limited"])]
         for name, found in verified["limited"].items()
     ]
     frame = pd.DataFrame(rows, columns=[*LIMITS, "metric"])
@@ -313,6 +312,18 @@ def _runs_by_path(paths: Paths) -> dict[Path, dict[str, Any]]:
     if not found:
         raise UserError("no metrics.json was given: name at least one experiment in the config")
     _refuse_gaps(list(found.values()))
+    return found
+
+
+def _verified(metrics: Paths) -> dict[Path, dict[str, Any]]:
+    """Metrics of all runs by their energy.json; one job writes those of a method in an experiment
+    on a platform, in the order given.
+    """
+    found, firsts = {}, dict[tuple[str, ...], Path]()
+    for path, run in _runs_by_path(metrics).items():
+        file = path.with_name("energy.json")
+        job = tuple(run[key] for key in ("experiment", "platform", "method"))
+        found[runs.sibling(file, firsts.setdefault(job, file))] = run
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ecc import checkpoints
 from ecc.channels import trace
 from ecc.data import Dataset
 from ecc.errors import DivergedError, UserError
@@ -74,7 +75,8 @@ class Evaluator:
         training = asdict(self.training)
         for key in ("device", "checkpoint_every"):  # a study may go on with others
             training.pop(key)
-        told = [asdict(self.space), repr(self.platform), self.size, training, self.seed, self.data]
+        own = [asdict(self.space), repr(self.platform), self.size, training, self.seed, self.data]
+        told = [*own, checkpoints.LIBRARY]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def row(self, genes: Genes) -> dict[str, Any]:

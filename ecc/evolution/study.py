@@ -4,6 +4,7 @@ A study that was killed goes on from the networks that it had evaluated: evoluti
 seed, so it repeats its generations with what is known, and ends as one that was never interrupted.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -203,7 +204,8 @@ class _New(DuplicateElimination):  # type: ignore[misc]
 class Known:
     """Rows of networks by architecture, kept in a file as soon as they are known.
 
-    A file of another study (`fingerprint`) is begun anew, and so is what a killed one left half.
+    A line begins with the SHA-256 of the rest. A file of another study (`fingerprint`) is begun
+    anew; of what a killed one left half, and of a damaged one, the lines before are known.
     """
 
     def __init__(self, path: Path | None, fingerprint: str):
@@ -218,11 +220,11 @@ class Known:
             ) from error
         if lines[:1] == [fingerprint]:
             for line in lines[1:]:
-                try:
-                    entry = json.loads(line)
-                    self.rows[str(entry["architecture"])] = dict(entry["row"])
-                except (ValueError, LookupError, TypeError):
+                told = line.partition(" ")[2]
+                if line != _sealed(told):
                     break
+                entry = json.loads(told)
+                self.rows[entry["architecture"]] = entry["row"]
         entries = [self._line(name, row) for name, row in self.rows.items()]
         runs.write_text(path, "".join([f"{fingerprint}\n", *entries]))
 
@@ -234,7 +236,11 @@ class Known:
 
     @staticmethod
     def _line(name: str, row: dict[str, Any]) -> str:
-        return json.dumps({"architecture": name, "row": row}) + "\n"
+        return _sealed(json.dumps({"architecture": name, "row": row})) + "\n"
+
+
+def _sealed(line: str) -> str:
+    return f"{hashlib.sha256(line.encode()).hexdigest()} {line}"
 
 
 def hypervolume(networks: pd.DataFrame, reference_j: float) -> float:

@@ -4,29 +4,23 @@ Trainings have checkpoints of their own (`ecc.training`); a search calls many, e
 worth one.
 """
 
-import hashlib
-import json
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import numpy as np
 import torch
 from torch import Tensor
 
-from ecc import runs, stopping
-from ecc.errors import UserError
-from ecc.methods.problem import Problem
-from ecc.training import read_tensors
+from ecc import checkpoints, stopping
+from ecc.checkpoints import Rows
+from ecc.methods.problem import Binding, Limit, Problem
 
 EVERY_S = 60.0
-logger = logging.getLogger(__name__)
-
-Rows = list[dict[str, float]]
+PRICED = 16  # widths at random whose energy tells one model from another
 
 
 class Checkpoint:
@@ -60,49 +54,20 @@ class Checkpoint:
         due = time.monotonic() - self.saved >= EVERY_S
         if not (at_once or due or stopping.asked()):
             return
-        columns = list(history[0]) if history else []
-        rows = [[row[column] for column in columns] for row in history]
-        tensors = {
-            **state(),
-            "history": torch.tensor(rows, dtype=torch.float64),
-            "effort": torch.tensor(astuple(self.problem.effort)),
-        }
-        metadata = {"columns": json.dumps(columns), "fingerprint": self.fingerprint}
-        with runs.temporary(self.path) as draft:
-            # Copies: safetensors takes neither shared storage nor channels that lie last.
-            whole = {
-                name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-                for name, tensor in tensors.items()
-            }
-            safetensors.torch.save_file(whole, draft, metadata)
+        effort = {"effort": torch.tensor(astuple(self.problem.effort))}
+        checkpoints.write(self.path, self.fingerprint, history, {**state(), **effort})
         self.saved = time.monotonic()
         stopping.leave_if_asked()
 
     def restore(self) -> tuple[Rows, dict[str, Tensor]] | None:
         """History and tensors of this very search, if some were saved; the effort is put back."""
-        if self.path is None or not self.path.exists():
+        if self.path is None:
             return None
-        tensors, metadata = read_tensors(self.path)
-        if metadata.get("fingerprint") != self.fingerprint:
-            logger.warning("%s belongs to other settings: the search starts anew", self.path)
-            return None
-        try:
-            columns = json.loads(metadata["columns"])
-            rows = tensors.pop("history").tolist()
-            told = [dict(zip(columns, row, strict=True)) for row in rows]
-            seen, evaluations, evaluated = map(int, tensors.pop("effort").tolist())
-        except (LookupError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{self.path} is damaged: delete it, and the search begins anew"
-            ) from error
-        effort = self.problem.effort
-        effort.images_seen, effort.evaluations, effort.images_evaluated = (
-            seen,
-            evaluations,
-            evaluated,
-        )
-        logger.info("resumed from %s after %d steps", self.path, len(rows))
-        return told, tensors
+        saved = checkpoints.read(self.path, self.fingerprint, "the search")
+        if saved is not None:
+            effort, counts = self.problem.effort, saved[1].pop("effort").tolist()
+            effort.images_seen, effort.evaluations, effort.images_evaluated = counts
+        return saved
 
     def of_training(self) -> Path | None:
         """Where the training that follows a search keeps its own."""
@@ -118,11 +83,23 @@ def _fingerprint(problem: Problem, settings: object) -> str:
         (len(split), split.task, getattr(split, "fingerprint", ""))
         for split in (problem.train, problem.holdout)
     ]
+    told = checkpoints.LIBRARY, settings, training, problem.seed, splits, priced(problem)
+    return checkpoints.digest((told, checkpoints.identity(problem.dense)), {})
+
+
+def priced(problem: Problem) -> list[Any]:
+    """Widths, full and smallest first, and of every budget its name, value, and what they take.
+
+    Two energy models that agree on all of them count as one.
+    """
     full, smallest = problem.full_widths, problem.smallest
-    prices: Sequence[float] = problem.energy.gradient(full.astype(float)).tolist()
-    told = (settings, training, problem.seed, splits, smallest.tolist(), prices)
-    energies = problem.budget_j, problem.joules(full), problem.joules(smallest)
-    given = hashlib.sha256(repr((told, energies)).encode())
-    for tensor in problem.dense.state_dict().values():
-        given.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return given.hexdigest()
+    between = np.random.default_rng(0).integers(smallest, full + 1, (PRICED, len(full)))
+    widths = np.concatenate([full[None], smallest[None], between])
+    own = Limit("energy", problem.energy, problem.budget_j)
+    several = problem.energy.limits if isinstance(problem.energy, Binding) else None
+    limits = several or (own, *problem.limits)
+    told = [
+        (limit.name, limit.budget, np.asarray(limit.model.energy(widths)).tolist())
+        for limit in limits
+    ]
+    return [widths.tolist(), problem.budget_j, told]

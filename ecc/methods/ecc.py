@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 
 from ecc.channels import widths_of
 from ecc.errors import UserError, require
+from ecc.methods.checkpoint import priced
 from ecc.methods.problem import Compressed, Limit, Problem, Widths
 from ecc.training import train
 
@@ -141,9 +142,7 @@ class Solver:
         return self._report()
 
     def __repr__(self) -> str:
-        prices = self._slopes(self.full).tolist()
-        bounds = self.budgets.tolist(), self.dense.tolist(), self.lower.tolist()
-        return f"ECC({self.settings}, {bounds}, {prices})"
+        return f"ECC({self.settings}, {priced(self.problem)})"
 
     def finish(self) -> list[Tensor]:
         """The channels kept; where the budget is not met yet, drops the least until it is."""

@@ -37,6 +37,7 @@ DAMAGED = (
     "compressed/*/*/*/*/*/history.csv",
     "compressed/*/*/*/*/*/closing.json",
     "finetuned/*/*/*/*/*/metrics.json",
+    "finetuned/*/*/*/*/*/energy.json",
     "finetuned/*/*/*/*/*/slim.safetensors",
     "eap/*/*/*/rounds.csv",
     "evolution/*/*/*/networks.csv",
@@ -241,6 +242,38 @@ def damaged_files(case: Case) -> str:
     return f"{len(named)} files cut or flipped, told of in {runs} runs and deleted"
 
 
+def damaged_siblings(case: Case) -> str:
+    """Files of one run of several that a job writes, cut, flipped or gone, one at a time, when the
+    job that reads them is to run again."""
+    lines = []
+    for kind, reading in (
+        ("finetuned/mobilenet/*/reducible-0.4/*/*/energy.json", "tables/accuracy_at_budget.csv"),
+        (
+            "compressed/mobilenet/*/reducible-0.4/*/*/closing.json",
+            "finetuned/mobilenet/*/*/*/*/metrics.json",
+        ),
+    ):
+        case.copied()
+        for harm in ("cut", "flipped", "gone"):
+            path = case.rng.choice(sorted(case.results.glob(kind)))
+            for read in case.results.glob(reading):
+                read.unlink()
+            if harm == "gone":
+                path.unlink()
+            else:
+                _damage(path, case.rng, cut=harm == "cut")
+            inner = str(path.relative_to(case.folder))
+            line = case.refused(
+                inner, "is missing" if harm == "gone" else "is not what its job wrote"
+            )
+            path.unlink(missing_ok=True)
+            if beside := re.search(r"delete (?:it and )?(\S+), and run the same command", line):
+                (case.folder / beside[1]).unlink(missing_ok=True)
+            case.ends()
+            lines.append(line)
+    return "\n".join(lines)
+
+
 def _damage(path: Path, rng: random.Random, *, cut: bool) -> bytes:
     """Half of the file, or one bit of it another; it keeps its date. Returns its content now."""
     dated, content = path.stat(), bytearray(path.read_bytes())
@@ -333,6 +366,7 @@ FAULTS: dict[str, Callable[[Case], str]] = {
     "full_working_folder": full_working_folder,
     "read_only": read_only,
     "damaged_files": damaged_files,
+    "damaged_siblings": damaged_siblings,
     "wrong_clock": wrong_clock,
     "two_at_once": two_at_once,
 }

@@ -15,10 +15,12 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -27,12 +29,15 @@ from torch import nn
 
 from ecc import data, energy, platforms, records, runs
 from ecc.card import Facts, Images
+from ecc.channels import trace
 from ecc.errors import UserError
 from ecc.evidence import claims, reproduction
 from ecc.evolution.study import Known
 from ecc.export import WEIGHTS, _save, load
 from ecc.files import unseal
 from ecc.measuring.drift import repeatability
+from ecc.methods import Problem, compress
+from ecc.methods.checkpoint import Checkpoint
 from ecc.networks import Network
 from ecc.networks.pretrained import load_published
 from ecc.platforms import Deployed
@@ -40,6 +45,7 @@ from ecc.platforms.recorded import Recorded, record
 from ecc.structure import Structure, draw_widths
 from ecc.training import TaskLoss, TrainingSettings, load_weights, save_weights, train
 
+from ..conftest import SIZE, MemorySplit, TinyNetwork
 from .configurations import ROOT
 from .damage import Damage, damage, numbers
 
@@ -56,8 +62,9 @@ RAN = "ran"  # the file that code in a file of weights would leave behind
 class Target:
     """`files`: those that are damaged, below the folder that `make` fills and `read` reads.
 
-    `renewed`: what is left of a killed job, which begins anew where nothing can be read; `free`:
-    values of any kind are fine, as nothing is computed from them.
+    `renewed`: what is left of a killed job, which begins anew where nothing can be read; `exact`:
+    what is read is what was written, whatever was damaged, a bit too; `free`: values of any kind
+    are fine, as nothing is computed from them.
     """
 
     name: str
@@ -65,6 +72,7 @@ class Target:
     make: Callable[[Path], None]
     read: Callable[[Path], Any]
     renewed: bool = False
+    exact: bool = False
     free: bool = False
 
 
@@ -249,6 +257,56 @@ def _read_trained(folder: Path) -> Any:
     return _trained(folder)["loss"].tolist()
 
 
+# As in tests/test_checkpoint.py: enough for three states of each.
+SEARCHES: dict[str, dict[str, Any]] = {
+    "amc": {"episodes": 6, "warm_up": 2, "batches": 1, "positions": 4},
+    "evolution": {"stages": 3, "population": 4, "generations": 1, "calibration": 1},
+    "lcp": {"evaluations": 8, "population": 3, "tournament": 2},
+    "netadapt": {"decay": 0.9},
+}
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def _search(method: str, folder: Path) -> Any:
+    """What a search ends with; it goes on from the checkpoint in the folder, if there is one."""
+    torch.manual_seed(0)
+    dense = TinyNetwork()
+    channels = trace(dense, SIZE)
+    model = energy.BilinearGraph(channels.structure, np.array([0.1, 1.0, 2.0, 3.0, 0.5]) * 1e-3)
+    problem = Problem(
+        dense,
+        channels,
+        model,
+        0.5 * float(model.energy(channels.structure.full_widths)),
+        MemorySplit(),
+        MemorySplit(32, 1),
+        TrainingSettings(24, batch_size=8, learning_rate=5e-3, device="cpu"),
+        checkpoint=folder / "checkpoint.safetensors",
+    )
+    found = compress(method, problem, SEARCHES[method])
+    return [found.history.to_csv(), found.widths.tolist(), _state(found.model)]
+
+
+def _stopped(method: str) -> Callable[[Path], None]:
+    """Leaves the second state of a search."""
+
+    def make(folder: Path) -> None:
+        save, left = Checkpoint.save, iter(range(2))
+
+        def always(checkpoint: Checkpoint, history: Any, state: Any, **_: Any) -> None:
+            save(checkpoint, history, state, at_once=True)
+            if next(left):
+                raise _StoppedError
+
+        with mock.patch.object(Checkpoint, "save", always), suppress(_StoppedError):
+            _search(method, folder)
+
+    return make
+
+
 # Records, tables, claims
 
 
@@ -361,14 +419,19 @@ def _compared(folder: Path) -> Any:
     return len(reproduction.compare(folder / "reference", folder / "found"))
 
 
+EVALUATED = {name: {"accuracy": accuracy} for name, accuracy in (("a", 0.5), ("b", 0.25))}
+
+
 def _known(folder: Path) -> None:
     known = Known(folder / "evaluated.jsonl", "fingerprint")
-    for name in ("a", "b"):
-        known.add(name, {"accuracy": 0.5, "energy_j": 0.1})
+    for name, row in EVALUATED.items():
+        known.add(name, row)
 
 
 def _read_known(folder: Path) -> Any:
-    return sorted(Known(folder / "evaluated.jsonl", "fingerprint").rows)
+    """What is known and was never evaluated."""
+    rows = Known(folder / "evaluated.jsonl", "fingerprint").rows
+    return {name: row for name, row in rows.items() if EVALUATED.get(name) != row}
 
 
 # Images
@@ -418,7 +481,17 @@ TARGETS = [
         ("checkpoint.safetensors",),
         lambda f: (_trained(f), None)[1],
         _read_trained,
-        renewed=True,
+        exact=True,
+    ),
+    *(
+        Target(
+            f"search of {method}",
+            ("checkpoint.safetensors",),
+            _stopped(method),
+            partial(_search, method),
+            exact=True,
+        )
+        for method in SEARCHES
     ),
     *(_record(what) for what in RECORDS),
     Target("claims", ("claims.yaml",), _claims, _read_claims),
@@ -429,9 +502,7 @@ TARGETS = [
         _compared,
         free=True,
     ),
-    Target(
-        "evaluated networks", ("evaluated.jsonl",), _known, _read_known, renewed=True, free=True
-    ),
+    Target("evaluated networks", ("evaluated.jsonl",), _known, _read_known, exact=True),
     Target(
         "images in memory",
         ("manifest.json", "pixels.safetensors"),
@@ -501,7 +572,9 @@ class Files:
             return Outcome("read", what, f"{type(error).__name__}: {str(error)[:300]}")
         same = _shown(found) == self.expected[target.name]
         wrong = ""
-        if done.same and not (same or target.renewed or target.free):
+        if target.exact:
+            wrong = "" if same else "read as something else"
+        elif done.same and not (same or target.renewed or target.free):
             wrong = "read as something else"
         elif done.sure and not same and not (target.renewed or target.free):
             wrong = "read, but nothing of it is left"
