@@ -310,8 +310,20 @@ def test_a_wrong_claim_is_refused(tmp_path, change, message):
 
 
 def test_a_value_that_is_not_there_is_named():
-    near = pd.DataFrame({"arm": ["accuracy"], "margin": [0.01], "range_energy_j": [np.nan]})
+    near = pd.DataFrame({"arm": ["accuracy"] * 2, "margin": 0.01, "range_energy_j": np.nan})
     rule = {"kind": "value", "table": "near", "column": "range_energy_j", "of": "median"}
-    found = verdict({**rule, "where": {"arm": ["accuracy", "ecc"], "margin": 0.01}}, near=near)
-    assert found["verdict"] == OPEN
-    assert found["reason"] == "near.csv has no range energy j of accuracy/ECC 0.01"
+    rule |= {"where": {"arm": "accuracy", "margin": 0.01}, "without": "the best is alone"}
+    elsewhere = "configs/complete.yaml has it"
+
+    def reason(rule, **frames):
+        claim = {"id": "one", "source": "ECC", "claim": "so", "holds": "it is", "rule": rule}
+        claim["needs"] = "configs/complete.yaml"
+        found = claims.decide([claim], frames, PUBLISHED).iloc[0]
+        assert found["verdict"] == OPEN
+        return found["reason"]
+
+    # Another configuration has it only where this one did not run it.
+    assert reason(rule, near=near) == "the best is alone (2 of 2)"
+    assert reason(rule) == f"this run has no near.csv; {elsewhere}"
+    other = {**rule, "where": {"arm": ["energy", "ecc"], "margin": 0.01}}
+    assert reason(other, near=near) == f"near.csv has no arm energy/ECC, margin 0.01; {elsewhere}"
