@@ -3,22 +3,39 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import wilcoxon
+from scipy.stats import false_discovery_control, ttest_ind, ttest_rel, wilcoxon
 from test_evidence import write_runs
 
 from ecc.evidence import statistics, tables
-from ecc.evidence.statistics import Interval, interval
+from ecc.evidence.statistics import contrast, interval
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says():
+def covered(budgets: int, seeds: int, spread: float = 1.0) -> float:
+    """How often an interval has the truth; the last budget's seeds spread `spread` times as far."""
     rng = np.random.default_rng(1)
-    cells = rng.normal(0.3, 0.05, size=(300, 8, 3))  # 300 experiments of 8 budgets and 3 seeds
+    deviations = np.geomspace(1, spread, budgets)[:, None]
+    cells = 0.3 + 0.05 * deviations * rng.normal(size=(1000, budgets, seeds))
     found = [interval(cell) for cell in cells]
-    covered = np.mean([one.low <= 0.3 <= one.high for one in found])
-    assert 0.91 <= covered <= 0.98
-    # The stretch undoes what resampling three values takes from their variance.
-    width = np.mean([one.high - one.low for one in found])
-    assert width == pytest.approx(2 * 1.96 * 0.05 / np.sqrt(8 * 3), rel=0.06)
+    return float(np.mean([one.low <= 0.3 <= one.high for one in found]))
+
+
+@pytest.mark.parametrize(("budgets", "seeds"), [(1, 2), (1, 3), (2, 3), (8, 2), (8, 3)])
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_an_interval_covers_the_truth_as_often_as_it_says(budgets, seeds, spread):
+    assert 0.92 <= covered(budgets, seeds, spread) <= 0.995
+
+
+def test_a_contrast_has_the_degrees_of_freedom_of_welch():
+    rng = np.random.default_rng(2)
+    one, other = rng.normal(size=3), rng.normal(scale=9, size=5)
+    known = ttest_ind(one, other, equal_var=False)
+    of = contrast([one, other], [1, -1])
+    assert of.freedom == pytest.approx(known.df)
+    assert of.mean / of.error == pytest.approx(known.statistic)
+    less = ttest_ind(one, other, equal_var=False, alternative="less")
+    assert of.below(0.0) == pytest.approx(less.pvalue)
+    alike = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+    assert contrast(alike).freedom == pytest.approx(4)
 
 
 def test_the_mean_of_an_interval_is_exact_and_weights_make_contrasts():
@@ -26,7 +43,6 @@ def test_the_mean_of_an_interval_is_exact_and_weights_make_contrasts():
     apart = interval([[1.0, 3.0], [5.0, 7.0]], [-1.0, 1.0])
     assert apart.mean == 4.0
     assert apart.low < 4.0 < apart.high
-    assert interval([[2.0, 2.0]]) == Interval(2.0, 2.0, 2.0)
 
 
 def test_the_same_values_have_the_same_interval():
@@ -34,11 +50,11 @@ def test_the_same_values_have_the_same_interval():
     assert interval(cells) == interval(cells)
 
 
-def test_one_seed_has_a_mean_and_no_interval():
-    one = interval([[0.5], [0.7]])
+@pytest.mark.parametrize("cells", [[[0.5], [0.7]], [[0.5, 0.5], [0.7, 0.7]]])
+def test_without_a_spread_there_is_a_mean_and_no_interval(cells):
+    one = interval(cells)
     assert one.mean == pytest.approx(0.6)
-    assert np.isnan(one.low)
-    assert np.isnan(one.high)
+    assert np.isnan([one.low, one.high, contrast(cells).below(0.0)]).all()
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +96,11 @@ def made(values: dict[str, list[list[float]]], budgets=(0.5, 0.6, 0.9)) -> pd.Da
     return pd.DataFrame(rows)
 
 
+AT_BUDGETS = [[0.5, 0.52], [0.6, 0.62], [0.9, 0.91]]
+
+
 def test_ranks_areas_and_tests_have_their_known_answers():
-    ecc = [[0.5, 0.52], [0.6, 0.62], [0.9, 0.91]]
+    ecc = AT_BUDGETS
     other = [[0.4, 0.45], [0.61, 0.63], [0.85, 0.8]]
     last = [[0.1, 0.12], [0.2, 0.21], [0.3, 0.33]]
     found = statistics.ranking(made({"ecc": ecc, "netadapt": other, "uniform": last}))
@@ -98,11 +117,30 @@ def test_ranks_areas_and_tests_have_their_known_answers():
     assert (found["p_corrected"].dropna() >= found["p_wilcoxon"].dropna()).all()
     assert after["p_friedman"].nunique() == 1
     assert after["p_friedman"].iloc[0] < 0.05
+    of_stages = found.groupby("stage")["p_friedman"].first()
+    corrected = found.groupby("stage")["p_friedman_corrected"].unique()
+    assert (corrected.str.len() == 1).all()
+    np.testing.assert_allclose(corrected.str[0].astype(float), false_discovery_control(of_stages))
+
+
+def test_two_methods_have_no_test_of_friedman():
+    found = statistics.ranking(made({"ecc": AT_BUDGETS, "netadapt": AT_BUDGETS[::-1]}))
+    assert found[["p_friedman", "p_friedman_corrected"]].isna().all(axis=None)
+
+
+def test_a_difference_has_a_paired_test_corrected_over_the_table():
+    ecc, other = AT_BUDGETS, [[0.4, 0.45], [0.61, 0.64], [0.85, 0.8]]
+    found = statistics.differences(made({"ecc": ecc, "netadapt": other}))
+    after = found[found["stage"] == "after_finetuning"].sort_values("budget_fraction")
+    by_scipy = [ttest_rel(a, b).pvalue for a, b in zip(other, ecc, strict=True)]
+    np.testing.assert_allclose(after["p_paired"], by_scipy, rtol=1e-6)
+    np.testing.assert_allclose(
+        found["p_corrected"], false_discovery_control(found["p_paired"]), rtol=1e-6
+    )
 
 
 def test_a_method_that_is_ecc_does_not_differ_from_it():
-    ecc = [[0.5, 0.52], [0.6, 0.62], [0.9, 0.91]]
-    found = statistics.ranking(made({"ecc": ecc, "netadapt": ecc}))
+    found = statistics.ranking(made({"ecc": AT_BUDGETS, "netadapt": AT_BUDGETS}))
     same = found[found["method"] == "netadapt"]
     assert (same["minus_ecc"] == 0).all()
     assert (same["p_wilcoxon"] == 1).all()

@@ -18,7 +18,7 @@ import yaml
 
 from ecc.errors import UserError
 from ecc.evidence import names
-from ecc.evidence.statistics import Interval, interval
+from ecc.evidence.statistics import CONFIDENCE, Interval, contrast, interval
 from ecc.evidence.tables import NO_LIMITS, tidy
 from ecc.metrics import from_table
 
@@ -38,15 +38,23 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Found:
-    """What a rule found: a verdict, the number it was decided by, and why."""
+    """What a rule found: a verdict, the number it was decided by, and why.
+
+    `elsewhere`: another configuration would have had what the rule looks at.
+    """
 
     verdict: str
     number: Interval
     reason: str
+    elsewhere: bool = False
 
 
 class NoDataError(Exception):
     """The run has nothing that a rule could look at."""
+
+
+class NotRunError(NoDataError):
+    """A part that a rule looks at was not run."""
 
 
 class _Asked(dict[str, pd.DataFrame]):
@@ -116,7 +124,7 @@ def decide(
         reasons = dict.fromkeys(one.reason for one in found if one.verdict == verdict)
         shown = next(one.number for one in found if one.verdict == verdict)
         needs = claim.get("needs")
-        if needs and any(one.number is UNKNOWN for one in found):
+        if needs and any(one.elsewhere for one in found):
             reasons[f"{needs} has it"] = None
         rows.append(
             {
@@ -169,7 +177,7 @@ def _apply(rule: Mapping[str, Any], tables: Tables) -> Found:
     try:
         return RULES[rule["kind"]](tables, **settings)
     except NoDataError as missing:
-        return Found(OPEN, UNKNOWN, str(missing))
+        return Found(OPEN, UNKNOWN, str(missing), isinstance(missing, NotRunError))
 
 
 def _judge(
@@ -179,7 +187,9 @@ def _judge(
         return Found(HOLDS, number, reason)
     if number.high < at_least or number.low > at_most:
         return Found(FAILS, number, reason)
-    why = "one seed has no interval" if np.isnan(number.low) else "the interval leaves it open"
+    why = "no interval without a spread over seeds"
+    if not np.isnan(number.low):
+        why = "the interval leaves it open"
     return Found(OPEN, number, f"{reason}; {why}")
 
 
@@ -189,7 +199,7 @@ def _exactly(value: float) -> Interval:
 
 def _table(tables: Tables, name: str) -> pd.DataFrame:
     if name not in tables or tables[name].empty:
-        raise NoDataError(f"this run has no {name}.csv")
+        raise NotRunError(f"this run has no {name}.csv")
     return tables[name]
 
 
@@ -213,7 +223,8 @@ def _runs(
     """Score of a method, less that of `over`, as the mean over the cells of `plus`, less `minus`.
 
     `stage`: before or after fine-tuning, the gain of it, or the loss from dense. Without bounds it
-    has to be above 0; `everywhere`: in each cell.
+    has to be above 0; `everywhere`: in each cell. Those below are not by chance where the smallest
+    p of all cells, times their number (Holm's first step), is below that of a 95 % interval's end.
     """
     ours = _cells(tables, method, over, stage, plus)
     others = _cells(tables, method, over, stage, minus) if minus else []
@@ -229,7 +240,8 @@ def _runs(
     reason = f"{_told(STAGES[stage], over)} {at}, {seeds} seeds"
     found = _judge(number, reason, at_least, at_most)
     if everywhere and found.verdict == HOLDS and above < len(ours):
-        contrary = any(interval([cell]).high < at_least for cell in ours)
+        least = np.nanmin([1.0, *(contrast([cell]).below(at_least) for cell in ours)])
+        contrary = least * len(ours) < (1 - CONFIDENCE) / 2
         how = "not by chance" if contrary else "by chance, as far as the seeds tell"
         return Found(FAILS if contrary else OPEN, number, f"{reason}, below at others {how}")
     return found
@@ -261,7 +273,7 @@ def _cells(
     runs = runs.assign(value=values[stage])[runs["limits"] == NO_LIMITS]
     runs = _where(runs, {key: select[key] for key in ("experiment", "platform") if key in select})
     if runs.empty:
-        raise NoDataError(f"this run has no {' on '.join(map(str, select.values()))}")
+        raise NotRunError(f"this run has no {' on '.join(map(str, select.values()))}")
     found = []
     for _, part in runs.groupby("platform"):
         pairs = part.pivot(index=["budget_fraction", "seed"], columns="method", values="value")
@@ -279,7 +291,7 @@ def _entry(pairs: pd.DataFrame, method: str | list[str]) -> str:
     for name in wanted:
         if name in pairs:
             return name
-    raise NoDataError(f"this run has no {names.name(wanted[0])} there")
+    raise NotRunError(f"this run has no {names.name(wanted[0])} there")
 
 
 def _budgets(fractions: np.ndarray, select: Mapping[str, Any]) -> list[float]:
@@ -302,14 +314,22 @@ def _value(
     of: str,
     at_least: float = -np.inf,
     at_most: float = np.inf,
+    without: str = "no row has this value",
 ) -> Found:
-    """A column's max, min, mean or median over the rows that `where` leaves."""
-    found = _where(_table(tables, table), where)[column].dropna()
-    if found.empty:
-        wanted = " ".join(
-            "/".join(names.name(str(one)) for one in _listed(value)) for value in where.values()
+    """A column's max, min, mean or median over the rows that `where` leaves.
+
+    `without`: what it means where these rows are there and all without a value.
+    """
+    rows = _where(_table(tables, table), where)
+    if rows.empty:
+        wanted = ", ".join(
+            f"{key} {'/'.join(names.name(str(one)) for one in _listed(value))}"
+            for key, value in where.items()
         )
-        raise NoDataError(f"{table}.csv has no {column.replace('_', ' ')} of {wanted}")
+        raise NotRunError(f"{table}.csv has no {wanted}")
+    found = rows[column].dropna()
+    if found.empty:
+        raise NoDataError(f"{without} ({len(rows)} of {len(rows)})")
     many = f"{column.replace('_', ' ')}, {of} of {len(found)}"
     return _judge(_exactly(float(found.agg(of))), many, at_least, at_most)
 
@@ -321,7 +341,7 @@ def _perceptron(tables: Tables, network: str, platform: str, of: str, at_least: 
     by_model = errors.set_index("model")["relative_test_error"]
     layers = [model for model in ("mlp1", "mlp2", "mlp3") if model in by_model]
     if not layers or "bilinear_chain" not in by_model:
-        raise NoDataError(f"no perceptrons were fitted to {names.name(network)} there")
+        raise NotRunError(f"no perceptrons were fitted to {names.name(network)} there")
     ratio = float(by_model[layers].agg(of) / by_model["bilinear_chain"])
     return _judge(_exactly(ratio), f"ratio of errors, {of} of {len(layers)}", at_least)
 
@@ -335,7 +355,7 @@ def _convergence(tables: Tables, network: str, model: str, part: float, at_most:
         early = errors[errors.index <= part * errors.index.max()]
         apart.append(early.iloc[-1] - errors.iloc[-1])
     if not apart:
-        raise NoDataError(f"{model} was not fitted to {names.name(network)}")
+        raise NotRunError(f"{model} was not fitted to {names.name(network)}")
     return _judge(
         _exactly(float(max(apart))),
         f"error above the last, the larger of {len(apart)} platforms",
@@ -357,7 +377,7 @@ def _within_budget(tables: Tables, method: str, platforms: int) -> Found:
 def _within_limits(tables: Tables, method: str) -> Found:
     runs = _where(_table(tables, "limits"), {"method": method})
     if runs.empty:
-        raise NoDataError("no budget has limits")
+        raise NotRunError("no budget has limits")
     inside = runs["within_limit"].dropna()
     if inside.empty:
         raise NoDataError("no limit was measured")
@@ -369,7 +389,7 @@ def _kept(tables: Tables, experiment: str, method: str) -> list[pd.DataFrame]:
     widths = _where(_table(tables, "widths"), {"experiment": experiment, "method": method})
     widths = widths[widths["limits"] == NO_LIMITS]
     if widths.empty:
-        raise NoDataError(f"this run has no {names.name(method)} on {experiment}")
+        raise NotRunError(f"this run has no {names.name(method)} on {experiment}")
     widths = widths.assign(kept=widths["width"] / widths["full_width"])
     return [run for _, run in widths.groupby(["platform", "budget_fraction", "seed"])]
 

@@ -1,7 +1,10 @@
-"""Statistics of accuracies at equal budgets: paired by seed, intervals by bootstrap, ranks, areas.
+"""Statistics of accuracies at equal budgets: paired by seed, with intervals, ranks, areas.
 
 A cell is one experiment, platform and budget; its values are those of the seeds. Methods are
 compared on the same seeds, which share the dense network and the order of the data.
+
+Intervals are by the bootstrap, widened by Student's factor: the plain bootstrap knows nothing of
+degrees of freedom, and of one cell of three seeds its 95 % cover the truth in four cases of five.
 """
 
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import false_discovery_control, friedmanchisquare, rankdata, wilcoxon
+from scipy.stats import false_discovery_control, friedmanchisquare, norm, rankdata, t, wilcoxon
 
 from ecc.evidence.tables import STAGES, tidy
 from ecc.metrics import from_table, to_table
@@ -20,65 +23,106 @@ CONFIDENCE = 0.95
 CELL = ["experiment", "platform", "limits", "budget_fraction"]
 DIFFERENCES = [
     *("experiment", "platform", "budget_fraction", "budget_j", "limits", "stage", "method"),
-    *("seeds", "minus_ecc", "low", "high"),
+    *("seeds", "minus_ecc", "low", "high", "p_paired", "p_corrected"),
 ]
 RANKING = [
     *("experiment", "platform", "limits", "stage", "method", "score", "budgets", "seeds"),
     *("area", "area_low", "area_high", "mean_rank", "minus_ecc", "low", "high"),
-    *("p_wilcoxon", "p_corrected", "p_friedman"),
+    *("p_wilcoxon", "p_corrected", "p_friedman", "p_friedman_corrected"),
 ]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the ends of its interval; the ends are NaN where a cell has a single value."""
+    """A mean and the ends of its interval; the ends are NaN where the values show no spread."""
 
     mean: float
     low: float
     high: float
 
 
-def interval(
-    cells: Sequence[ArrayLike], weights: ArrayLike | None = None, seed: int = 0
-) -> Interval:
-    """Weighted sum of the cells' means (equal weights, if none are given) by the bootstrap.
+@dataclass(frozen=True)
+class Contrast:
+    """A weighted sum of the cells' means, with its standard error and degrees of freedom.
 
-    Seeds are resampled within each cell, 10,000 times; the ends are the 2.5 and 97.5 percentiles.
-    Resampling n values gives (n - 1) / n of the variance of their mean, so deviations are
-    stretched by sqrt(n / (n - 1)). Of a single cell of three seeds the interval is still too
-    narrow, as any bootstrap's; over the budgets of an experiment it is not.
+    The error is NaN where a cell has a single value, or all cells are of equal values.
+    """
+
+    mean: float
+    error: float
+    freedom: float
+
+    def below(self, bound: float) -> float:
+        """p of the one-sided test that it is not below `bound`; NaN without an error."""
+        return float(t.cdf((self.mean - bound) / self.error, self.freedom))
+
+
+def contrast(cells: Sequence[ArrayLike], weights: ArrayLike | None = None) -> Contrast:
+    """Of independent cells, each with a spread of its own (equal weights, if none are given).
+
+    Degrees of freedom after Welch (1947, Biometrika 34) and Satterthwaite (1946, Biometrics 2): the
+    seeds' spreads differ by orders of magnitude between budgets, so that none is lent to another.
     """
     values = [np.asarray(cell, float) for cell in cells]
     scale = np.full(len(values), 1 / len(values)) if weights is None else np.asarray(weights, float)
     mean = float(sum(w * cell.mean() for w, cell in zip(scale, values, strict=True)))
-    if min(map(len, values)) < 2:
-        return Interval(mean, float("nan"), float("nan"))
+    sizes = np.array([len(cell) for cell in values])
+    if sizes.min() < 2:
+        return Contrast(mean, float("nan"), float("nan"))
+    parts = scale**2 * np.array([cell.var(ddof=1) for cell in values]) / sizes
+    if not (variance := parts.sum()):
+        return Contrast(mean, float("nan"), float("nan"))
+    freedom = variance**2 / (parts**2 / (sizes - 1)).sum()
+    return Contrast(mean, float(np.sqrt(variance)), float(freedom))
+
+
+def interval(
+    cells: Sequence[ArrayLike], weights: ArrayLike | None = None, seed: int = 0
+) -> Interval:
+    """95 % interval of a `contrast` by the bootstrap: seeds resampled 10,000 times in each cell.
+
+    Resampling n values gives (n - 1) / n of the variance of their mean, and normal tails, so
+    deviations are stretched by sqrt(n / (n - 1)), and by Student's quantile over the normal's
+    (after Hesterberg, 2015, The American Statistician 69). Of normal values it covers the truth in
+    93 % (one cell of two seeds) to 98 % (eight of two, of one spread: few seeds leave Welch's
+    degrees of freedom on the safe side).
+    """
+    of = contrast(cells, weights)
+    if np.isnan(of.error):
+        return Interval(of.mean, float("nan"), float("nan"))
+    values = [np.asarray(cell, float) for cell in cells]
+    scale = np.full(len(values), 1 / len(values)) if weights is None else np.asarray(weights, float)
     rng = np.random.default_rng(seed)
-    draws: NDArray[np.float64] = np.full(RESAMPLES, mean)
+    draws: NDArray[np.float64] = np.zeros(RESAMPLES)
     for weight, cell in zip(scale, values, strict=True):
         chosen = rng.integers(len(cell), size=(RESAMPLES, len(cell)))
         stretch = np.sqrt(len(cell) / (len(cell) - 1))
         draws += weight * stretch * (cell - cell.mean())[chosen].mean(axis=1)
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(draws, [tail, 100 - tail])
-    return Interval(mean, float(low), float(high))
+    tail = (1 + CONFIDENCE) / 2
+    draws *= t.ppf(tail, of.freedom) / norm.ppf(tail)
+    low, high = np.percentile(draws, [100 * (1 - tail), 100 * tail])
+    return Interval(of.mean, float(of.mean + low), float(of.mean + high))
 
 
 def differences(accuracies: pd.DataFrame) -> pd.DataFrame:
     """Each method less ECC at every budget and stage, over paired seeds, from accuracy_at_budget.
 
-    Empty where ECC did not run.
+    `p_paired` is of Student's paired test, `p_corrected` the same with the false discovery rate of
+    the whole table held (Benjamini, Hochberg). Empty where ECC did not run.
     """
     rows = []
     for stage, found in by_stage(accuracies):
         for _, cell in found.groupby(CELL):
             pairs = cell.pivot(index="seed", columns="method", values="value")
             for method in sorted(set(pairs) - {"ecc"}) if "ecc" in pairs else ():
-                of = interval([pairs[method] - pairs["ecc"]])
+                paired = pairs[method] - pairs["ecc"]
+                of, p = interval([paired]), contrast([paired]).below(0.0)
                 row = {**cell.iloc[0], "stage": stage, "method": method, "seeds": len(pairs)}
-                rows.append(row | {"minus_ecc": of.mean, "low": of.low, "high": of.high})
+                row |= {"minus_ecc": of.mean, "low": of.low, "high": of.high}
+                rows.append(row | {"p_paired": 2 * min(p, 1 - p)})
     columns = [*DIFFERENCES, "metric"]
     frame = pd.DataFrame(rows, columns=columns)
+    frame["p_corrected"] = _corrected(frame["p_paired"])
     return to_table(tidy(frame, columns, [*CELL, "stage", "method"]))
 
 
@@ -89,7 +133,8 @@ def ranking(accuracies: pd.DataFrame) -> pd.DataFrame:
     `mean_rank` is of the means over seeds, 1 the best. `p_wilcoxon` is of the signed-rank test of
     `minus_ecc` over budgets and seeds, `p_corrected` the same with the false discovery rate of the
     whole table held (Benjamini, Hochberg), `p_friedman` that all methods are alike over budgets
-    and seeds. Runs that share a seed or a budget are not independent: read p as a guide.
+    and seeds, and so corrected, once for each set of methods. Runs that share a seed or a budget
+    are not independent: read p as a guide.
     """
     rows = []
     for stage, found in by_stage(accuracies):
@@ -113,11 +158,19 @@ def ranking(accuracies: pd.DataFrame) -> pd.DataFrame:
                     row["p_wilcoxon"] = wilcoxon(paired).pvalue if paired.any() else 1.0
                 rows.append(row)
     frame = pd.DataFrame(rows, columns=RANKING)
-    tested = frame["p_wilcoxon"].notna()
-    if tested.any():
-        p = frame.loc[tested, "p_wilcoxon"].astype(float)
-        frame.loc[tested, "p_corrected"] = false_discovery_control(p)
+    frame["p_corrected"] = _corrected(frame["p_wilcoxon"])
+    sets = [frame[column] for column in RANKING[:4]]
+    once = frame["p_friedman"].mask(frame.duplicated(RANKING[:4]))  # the methods share one test
+    frame["p_friedman_corrected"] = _corrected(once).groupby(sets).transform("first")
     return tidy(frame, RANKING, RANKING[:5])
+
+
+def _corrected(p: "pd.Series[float]") -> "pd.Series[float]":
+    """With the false discovery rate of all that were tested held; NaN where nothing was."""
+    tested = p.dropna().astype(float)
+    if tested.empty:
+        return p.astype(float)
+    return pd.Series(false_discovery_control(tested), tested.index, float).reindex(p.index)
 
 
 def by_stage(accuracies: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
