@@ -1,5 +1,6 @@
 """The house keeps its order: rules and scripts, schema and library, pins, imports without torch."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ecc import data, energy, methods, networks, platforms, training
+from ecc import data, energy, methods, networks, platforms, sources, training
 from ecc.measuring import interface
 from ecc.measuring.simulated import Simulation
 from ecc.measuring.torch_runner import RunSettings
@@ -149,6 +150,48 @@ def test_conda_environments_have_the_pinned_versions(path):
     own = pins("\n".join(from_pip))
     assert len(own) == len(from_pip)
     assert own.items() <= pinned.items()
+
+
+IMPORT_NAMES = {
+    **{"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "PyYAML", "pynvml": "nvidia-ml-py"},
+    "torch_pruning": "torch-pruning",
+}
+
+
+def needed(script):
+    """Packages that importing a script may import, through the library too."""
+    names = set()
+    for file in (script, *map(Path, sources.imported(script, ROOT / "ecc"))):
+        ahead = [*ast.parse(file.read_text()).body]
+        while ahead:  # not in functions, which may never be called
+            node = ahead.pop()
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                continue
+            if isinstance(node, ast.If | ast.Try | ast.With):
+                ahead += node.body
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module)
+    tops = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ecc"}
+    return {IMPORT_NAMES.get(name, name) for name in tops}
+
+
+@pytest.mark.parametrize(("name", "rule"), RULES, ids=[name for name, _ in RULES])
+def test_conda_environment_of_a_rule_has_what_its_script_imports(name, rule):
+    environment = re.search(r'"\.\./(envs/\w+\.yaml)"', rule)[1]
+    (from_pip,) = (
+        entry["pip"]
+        for entry in yaml.safe_load((ROOT / environment).read_text())["dependencies"]
+        if isinstance(entry, dict)
+    )
+    missing = needed(ROOT / f"workflow_scripts/{name}.py") - set(pins("\n".join(from_pip)))
+    if missing:  # what a registry loads by name may not be wanted
+        code = f"import sys, workflow_scripts.{name}; print(*sys.modules)"
+        run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+        loaded = {module.split(".")[0] for module in run.stdout.decode().split()}
+        missing &= {IMPORT_NAMES.get(module, module) for module in loaded}
+    assert missing == set()
 
 
 @pytest.mark.parametrize(
