@@ -44,6 +44,7 @@ include: "rules/evidence.smk"
 
 onstart:
     refuse_unwritable()
+    tell_host()
 
 
 onerror:

@@ -1,9 +1,11 @@
 """Removes the lock that a killed run has left, unless another run is at work in this folder.
 
-Jobs that outlive their run stop by themselves; their end is waited for, so that none of them writes
+Of processes of another machine nothing is known here: a lock that a run took there stays. Jobs
+that outlive their run stop by themselves; their end is waited for, so that none of them writes
 beside the next run.
 """
 
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +38,12 @@ def _processes(folder: Path, wanted: Callable[[list[str]], bool]) -> list[int]:
 
 if __name__ == "__main__":
     locks = list(Path(".snakemake/locks").glob("*"))
+    host = Path(".snakemake/host")  # written by the workflow as it starts
+    if locks and host.exists() and (other := host.read_text()) != socket.gethostname():
+        sys.exit(
+            f"a run on {other} has locked this folder: wait for it, or, where it is gone, "
+            f"delete {host}"
+        )
     if locks and (others := running(Path.cwd())):
         sys.exit(f"snakemake runs here already (process {others[0]}): wait for it, or stop it")
     until = time.monotonic() + WAIT_S

@@ -1,6 +1,7 @@
 # Helpers of all rules: the checked configuration, and paths that follow from it. No rules here.
 import gc
 import os
+import socket
 import sys
 import time
 from functools import cache
@@ -154,6 +155,11 @@ def refuse_unwritable():
         files.refuse_unwritable(config["results"])
     except UserError as error:
         sys.exit(str(error))
+
+
+def tell_host():
+    """Says where this run is at work, beside its lock, which other machines may see too."""
+    Path(".snakemake/host").write_text(socket.gethostname())
 
 
 def say_what_failed():

@@ -1,5 +1,6 @@
 """The lock of a killed run goes once nothing is at work in its folder."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,17 @@ def unlock(folder):
 def test_the_lock_of_a_killed_run_is_removed(locked):
     assert unlock(locked) == (0, "")
     assert not list(locked.glob(".snakemake/locks/*"))
+    assert unlock(locked) == (0, "")
+
+
+def test_a_lock_of_another_machine_stays(locked):
+    host = locked / ".snakemake/host"
+    host.write_text("other")
+    code, words = unlock(locked)
+    assert code == 1
+    assert "a run on other has locked this folder" in words
+    assert list(locked.glob(".snakemake/locks/*"))
+    host.write_text(socket.gethostname())
     assert unlock(locked) == (0, "")
 
 
