@@ -13,6 +13,7 @@ LONGEST = 14 * 24 * 60  # minutes
 PLAIN_MB = 250  # of a process without torch
 TORCH_MB = 900  # with it
 CUDA_MB = 3000  # besides, in the memory of the host, where it uses a GPU
+RUN_MB, RUN_S = 0.3, 0.1  # of a run in the tables and figures, of which there may be thousands
 WORKER_MB = 500  # a process that loads images
 START_S = 60  # imports, and reading data
 ITERATION_S = 0.05  # what an iteration takes at least
@@ -276,12 +277,18 @@ def evolved_s(wildcards):
     return networks * (5 + training["iterations"] * each) / entry["workers"]
 
 
+@cache
+def number_of_runs():
+    """Runs of all experiments, which jobs of tables and figures read."""
+    return len(all_runs(RUN))
+
+
 def constant(value):
     return lambda wildcards: value
 
 
 MEMORY = {
-    "evidence": constant(PLAIN_MB),
+    "evidence": lambda wildcards: PLAIN_MB + RUN_MB * number_of_runs(),
     "budgets": constant(PLAIN_MB),
     "data": constant(TORCH_MB),
     "sensor": constant(TORCH_MB),
@@ -302,7 +309,7 @@ MEMORY = {
 }
 # Besides START_S, which every job has.
 SECONDS = {
-    "evidence": constant(60),
+    "evidence": lambda wildcards: 60 + RUN_S * number_of_runs(),
     "budgets": constant(60),
     "data": prepared_s,
     "sensor": constant(300),

@@ -173,6 +173,16 @@ def test_more_work_in_a_job_asks_for_more(folder):
         assert larger[rule]["mem_mb"] > apart[rule]["mem_mb"], rule
 
 
+def test_tables_of_more_runs_ask_for_more(folder):
+    (entry,) = yaml.safe_load((ROOT / "tests/cluster/small.yaml").read_text())["experiments"]
+    few, many = (
+        small(folder, experiments=[{**entry, "seeds": list(range(count))}]) for count in (1, 1000)
+    )
+    for rule in ("tables", "claims", "checksums"):
+        assert many[rule]["mem_mb"] > few[rule]["mem_mb"], rule
+        assert many[rule]["runtime"] > few[rule]["runtime"], rule
+
+
 @pytest.mark.parametrize("visible", [None, "0", "", "-1"])
 @pytest.mark.parametrize("file", [None, *FILES])
 def test_a_gpu_is_one_whose_driver_is_there_and_that_is_not_hidden(

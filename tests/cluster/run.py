@@ -21,7 +21,7 @@ TESTS = Path(__file__).parents[1]
 if __name__ == "__main__":
     sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from slurm import AbsentError, Slurm, install, running  # noqa: E402
+from slurm import AbsentError, Slurm, StartError, install, running  # noqa: E402
 from test_workflow import clone, command, tables  # noqa: E402
 
 # A profile's own numbers are meant for clusters; here every level of the workflow would wait.
@@ -30,14 +30,15 @@ SOON = {"slurm": ("--slurm-init-seconds-before-status-checks", "2"), "generic": 
 
 @dataclass
 class Compared:
-    """Seconds, jobs that Snakemake counted, Slurm's own list of jobs, names of tables, and those
-    of tables that differ.
+    """Seconds, jobs that Snakemake counted, Slurm's own list of jobs, their states in its queue by
+    number, names of tables, and those of tables that differ.
     """
 
     local_s: float
     slurm_s: float
     steps: int
     jobs: list[dict[str, str]]
+    queue: dict[str, str]
     equal: list[str]
     different: list[str]
 
@@ -48,7 +49,7 @@ def compare(
     """Runs the workflow locally and on Slurm, each in a copy of its own below `folder`.
 
     The configuration writes to results/smoke. Raises RuntimeError with the output of a run that
-    fails, and slurm.AbsentError.
+    fails, and slurm.StartError.
     """
     arguments = ["--configfile", *configfiles]
     local, remote = (clone(_made(folder / name)) for name in ("local", "slurm"))
@@ -60,7 +61,7 @@ def compare(
         given = ("--workflow-profile", f"profiles/{profile}", *SOON[profile], "--latency-wait", "5")
         started = [*command(*arguments, "--cores", str(cores)), *given]
         slurm_s, output = _timed(started, remote, slurm)
-        jobs = slurm.completed()
+        jobs, queue = slurm.completed(), slurm.queue()
     expected, found = tables(local), tables(remote)
     equal = [name for name in expected if expected[name] == found.get(name)]
     done = re.findall(r"(\d+) of \d+ steps", output)
@@ -69,6 +70,7 @@ def compare(
         slurm_s,
         int(done[-1]) if done else 0,
         jobs,
+        queue,
         equal,
         sorted({*expected, *found} - {*equal}),
     )
@@ -117,7 +119,7 @@ def main() -> int:
     try:
         install()
         found = compare(folder, asked.configfile, asked.cores, asked.profile)
-    except (AbsentError, RuntimeError) as error:
+    except (AbsentError, StartError, RuntimeError) as error:
         print(error)
         return 1
     finally:
@@ -128,6 +130,8 @@ def main() -> int:
     states = [job["JobState"] for job in found.jobs]
     print(f"local run: {found.local_s:.0f} s; on Slurm: {found.slurm_s:.0f} s")
     print(f"jobs of Slurm: {len(states)}, of them completed: {states.count('COMPLETED')}")
+    shown = list(found.queue.values())
+    print(f"by squeue --states=all: {len(shown)}, {shown.count('COMPLETED')}")
     print(f"tables that are the same bytes: {len(found.equal)}; that differ: {found.different}")
     return int(bool(found.different) or not found.equal or set(states) != {"COMPLETED"})
 

@@ -45,7 +45,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 EnforcePartLimits=ALL
-MinJobAge=300
+MinJobAge=86400
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=5
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory_mb} State=UNKNOWN
@@ -60,6 +60,10 @@ SLURM_CONF={folder}/slurm.conf exec {srun} "$@"
 
 class AbsentError(Exception):
     """Why there can be no Slurm here, in one line."""
+
+
+class StartError(Exception):
+    """What a daemon said that did not start, in one line."""
 
 
 @dataclass
@@ -81,6 +85,12 @@ class Slurm:
         path = self.folder / "completed"
         lines = path.read_text().splitlines() if path.exists() else []
         return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
+
+
+    def queue(self) -> dict[str, str]:
+        """The state of every job by its number, as squeue shows it, those that have ended too."""
+        shown = self.ask("squeue", "--states=all", "--noheader", "--format=%i %T")
+        return dict(line.split() for line in shown.splitlines())
 
 
 def install() -> None:
@@ -193,7 +203,7 @@ def _wait(slurm: Slurm, ready, name: str) -> None:
             break
         time.sleep(0.2)
     said = [path.read_text()[-500:] for path in sorted(slurm.folder.glob("*.out"))]
-    raise AbsentError(
+    raise StartError(
         f"{name} does not start: {' '.join(' '.join(said).split()) or 'no reason told'}"
     )
 
