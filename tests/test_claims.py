@@ -11,7 +11,7 @@ from test_statistics import made
 from ecc.errors import UserError
 from ecc.evidence import claims
 from ecc.evidence.claims import FAILS, HOLDS, OPEN
-from ecc.evidence.statistics import interval
+from ecc.evidence.statistics import Interval, interval
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "resources/claims.yaml"
@@ -116,7 +116,7 @@ def test_budgets_without_a_difference_are_seldom_told_apart():
 def test_one_seed_leaves_it_open():
     found = verdict(OVER, accuracy_at_budget=runs([[0.9]] * 3, [[0.5]] * 3))
     assert found["verdict"] == OPEN
-    assert "no interval without a spread over seeds" in found["reason"]
+    assert "no repetitions that differ" in found["reason"]
 
 
 def test_a_lead_that_grows_is_the_tightest_less_the_widest():
@@ -165,21 +165,37 @@ def test_runs_with_limits_are_left_out():
     assert found["verdict"] == HOLDS
 
 
-def errors(chain, *layers):
+def errors(chain, *layers, platform="jetson_tx2"):
     named = {"bilinear_chain": chain} | {f"mlp{i + 1}": value for i, value in enumerate(layers)}
-    where = {"platform": "jetson_tx2", "network": "mobilenet", "fit": "adam"}
+    where = {"platform": platform, "network": "mobilenet", "fit": "adam", "test_samples": 2000}
     return pd.DataFrame(
         [{**where, "model": model, "relative_test_error": value} for model, value in named.items()]
     )
 
 
+def test_an_error_of_a_model_is_as_certain_as_its_test_samples_make_it():
+    rule = {"kind": "model_error", "network": "mobilenet", "model": "bilinear_chain"}
+    both = pd.concat([errors(0.02), errors(0.03, platform="gtx1080ti")])
+    found = verdict({**rule, "at_most": 0.035}, energy_model_errors=both)
+    assert found["verdict"] == HOLDS
+    assert found["ours"] == 0.03
+    assert found["high"] == pytest.approx(0.03 * (1 + 1.96 / 2000**0.5), rel=1e-4)
+    assert verdict({**rule, "at_most": 0.025}, energy_model_errors=both)["verdict"] == FAILS
+    assert verdict({**rule, "at_most": 0.0305}, energy_model_errors=both)["verdict"] == OPEN
+    few = both.assign(test_samples=20)
+    assert verdict({**rule, "at_most": 0.035}, energy_model_errors=few)["verdict"] == OPEN
+
+
 def test_perceptrons_are_judged_by_the_ratio_of_errors():
     rule = {"kind": "perceptron", "network": "mobilenet", "platform": "jetson_tx2"}
-    worse = {**rule, "of": "mean", "at_least": 1.1}
-    assert verdict(worse, energy_model_errors=errors(0.02, 0.03, 0.03))["verdict"] == HOLDS
-    found = verdict(worse, energy_model_errors=errors(0.03, 0.02, 0.02, 0.02))
-    assert found["verdict"] == FAILS
-    assert found["ours"] == pytest.approx(2 / 3)
+    worse = {**rule, "at_least": 1.1}
+    found = verdict(worse, energy_model_errors=errors(0.02, 0.03, 0.031, 0.032))
+    assert found["verdict"] == HOLDS
+    assert found["ours"] == pytest.approx(1.55)
+    assert verdict(worse, energy_model_errors=errors(0.03, 0.02, 0.021, 0.022))["verdict"] == FAILS
+    # Depths that disagree this much say as little as their starting points.
+    assert verdict(worse, energy_model_errors=errors(0.02, 0.02, 0.03, 0.04))["verdict"] == OPEN
+    assert verdict(worse, energy_model_errors=errors(0.02, 0.03))["verdict"] == OPEN
     assert verdict(worse, energy_model_errors=errors(0.03))["verdict"] == OPEN
 
 
@@ -194,12 +210,16 @@ def test_convergence_compares_a_part_of_the_iterations_with_the_last():
             "relative_test_error": [0.5, 0.1, 0.032, 0.03],
         }
     )
+    frames = {"energy_model_history": history, "energy_model_errors": errors(0.03)}
     soon = {**rule, "part": 0.2, "at_most": 0.005}
-    assert verdict(soon, energy_model_history=history)["verdict"] == HOLDS
-    assert verdict({**soon, "part": 0.1}, energy_model_history=history)["verdict"] == FAILS
+    found = verdict(soon, **frames)
+    assert found["verdict"] == HOLDS
+    assert found["ours"] == pytest.approx(0.002)
+    assert verdict({**soon, "part": 0.1}, **frames)["verdict"] == FAILS
+    assert verdict({**soon, "at_most": 0.003}, **frames)["verdict"] == OPEN
 
 
-def test_a_value_is_that_of_the_rows_asked_for():
+def test_a_value_that_is_computed_is_exact_and_says_so():
     table = pd.DataFrame({"network": ["alexnet", "googlenet"], "energy_over_first": [1.0, 2.1]})
     rule = {
         "kind": "value",
@@ -209,21 +229,41 @@ def test_a_value_is_that_of_the_rows_asked_for():
         "where": {"network": "googlenet"},
         "at_least": 1.6,
         "at_most": 2.2,
+        "exact": True,
     }
-    assert verdict(rule, eap_networks=table)["verdict"] == HOLDS
+    found = verdict(rule, eap_networks=table)
+    assert found["verdict"] == HOLDS
+    assert "the same in every run" in found["reason"]
     assert verdict({**rule, "at_most": 2.0}, eap_networks=table)["verdict"] == FAILS
     absent = {**rule, "where": {"network": "vgg16"}}
     assert verdict(absent, eap_networks=table)["verdict"] == OPEN
+    assert verdict({**rule, "exact": False}, eap_networks=table)["verdict"] == OPEN
 
 
-def kept(*fractions):
+def test_a_value_of_runs_has_an_interval_over_them():
+    near = pd.DataFrame({"arm": "accuracy", "seed": range(4), "saved": [2.0, 4.0, 3.0, np.nan]})
+    rule = {"kind": "value", "table": "near", "where": {}, "column": "saved", "of": "mean"}
+    found = verdict({**rule, "at_least": 0.2}, near=near)
+    assert (found["verdict"], found["ours"]) == (HOLDS, 3.0)
+    assert found["low"] < 1.0
+    found = verdict({**rule, "ratio": True, "at_least": 1.0}, near=near)
+    assert found["ours"] == pytest.approx(24 ** (1 / 3))
+    assert found["low"] * found["high"] == pytest.approx(found["ours"] ** 2, rel=0.3)
+    assert verdict({**rule, "at_least": 2.9}, near=near)["verdict"] == OPEN
+    # Of the smallest of a run's rows: one value a run.
+    twice = pd.concat([near, near.assign(saved=9.0)])
+    found = verdict({**rule, "of": "min", "at_least": 0.5}, near=twice)
+    assert found["ours"] == pytest.approx((2 + 4 + 3 + 9) / 4)
+
+
+def kept(*fractions, seed=0, budget=0.5):
     return pd.DataFrame(
         {
             "experiment": "alexnet",
             "platform": "jetson_tx2",
             "method": "ecc",
-            "seed": 0,
-            "budget_fraction": 0.5,
+            "seed": seed,
+            "budget_fraction": budget,
             "limits": "none",
             "group": [f"layer.{i}" for i in range(len(fractions))],
             "width": [round(100 * fraction) for fraction in fractions],
@@ -232,16 +272,35 @@ def kept(*fractions):
     )
 
 
-def test_widths_tell_the_most_pruned_layer_and_spikes():
-    of = {"experiment": "alexnet", "method": "ecc"}
-    widths = kept(0.9, 0.5, 0.8, 0.2, 0.21)
-    most = {"kind": "most_pruned", **of, "above": 0.5}
-    assert verdict({**most, "group": "layer.3"}, widths=widths)["verdict"] == HOLDS
-    assert verdict({**most, "group": "layer.4"}, widths=widths)["verdict"] == FAILS
+def test_the_share_of_runs_has_the_exact_interval_of_shares():
+    rule = {"kind": "most_pruned", "experiment": "alexnet", "method": "ecc", "above": 0.5}
+    runs = [kept(0.9, 0.5, 0.2, seed=seed) for seed in range(6)]
+    found = verdict({**rule, "group": "layer.2"}, widths=pd.concat(runs))
+    assert (found["verdict"], found["ours"]) == (HOLDS, 1.0)
+    assert found["low"] == pytest.approx(0.025 ** (1 / 6))  # of Clopper and Pearson
+    assert verdict({**rule, "group": "layer.1"}, widths=pd.concat(runs))["verdict"] == FAILS
+    assert verdict({**rule, "group": "layer.2"}, widths=pd.concat(runs[:5]))["verdict"] == OPEN
+
+
+def test_more_than_half_is_not_half():
+    number = Interval(0.5, 0.5, 0.5)
+    assert claims._judge(number, "half", np.nextafter(0.5, 1)).verdict == FAILS
+
+
+def test_widths_have_spikes():
     # Of three inner layers .5 and .8 turn by 0.05 or more; .2 rises by 0.01 only.
-    rule = {"kind": "spikes", **of, "height": 0.05, "at_least": 0.3333}
-    assert verdict(rule, widths=widths)["ours"] == pytest.approx(2 / 3, abs=1e-6)
-    assert verdict(rule, widths=kept(0.9, 0.8, 0.7, 0.6, 0.5))["verdict"] == FAILS
+    rule = {"kind": "spikes", "experiment": "alexnet", "method": "ecc", "height": 0.05}
+    rule["at_least"] = 0.3333
+    two, one = (0.9, 0.5, 0.8, 0.2, 0.21), (0.9, 0.5, 0.8, 0.81, 0.82)
+    runs = [kept(*two), kept(*two, seed=1), kept(*two, seed=2), kept(*one, seed=3)]
+    found = verdict(rule, widths=pd.concat(runs))
+    assert found["ours"] == pytest.approx((3 * 2 + 1) / 3 / 4, abs=1e-6)
+    assert found["verdict"] == OPEN
+    assert found["low"] < 0.3333 < found["high"]
+    more = pd.concat([*runs, *(kept(*two, seed=4 + seed) for seed in range(8))])
+    assert verdict(rule, widths=more)["verdict"] == HOLDS
+    assert verdict({**rule, "at_least": 0.9}, widths=more)["verdict"] == FAILS
+    assert verdict(rule, widths=kept(*two))["verdict"] == OPEN  # one seed
 
 
 def test_all_measured_inside_and_all_limits_kept():
@@ -260,20 +319,29 @@ def test_all_measured_inside_and_all_limits_kept():
 
 
 def test_pruning_is_judged_by_the_last_accepted_round():
-    rounds = pd.DataFrame(
-        {
-            "arm": ["eap"] * 3 + ["magnitude"] * 2,
-            "round": [0, 1, 2, 0, 1],
-            "accepted": [True, True, False, True, True],
-            "energy_j_fraction": [1.0, 0.8, 0.7, 1.0, 0.9],
-        }
-    )
+    def rounds(seed, left):
+        return pd.DataFrame(
+            {
+                "arm": ["eap"] * 3 + ["magnitude"] * 2,
+                "round": [0, 1, 2, 0, 1],
+                "accepted": [True, True, False, True, True],
+                "energy_j_fraction": [1.0, left, 0.7, 1.0, 0.9],
+                "seed": seed,
+            }
+        )
+
     rule = {"kind": "pruned", "arm": "eap", "over": "magnitude", "column": "energy_j_fraction"}
-    found = verdict(rule, eap_pruning=rounds)
+    three = pd.concat([rounds(seed, left) for seed, left in enumerate([0.80, 0.81, 0.79])])
+    found = verdict(rule, eap_pruning=three)
     assert found["verdict"] == HOLDS
-    assert found["ours"] == 0.8
+    assert found["ours"] == pytest.approx(-0.1)
     swapped = {**rule, "arm": "magnitude", "over": "eap"}
-    assert verdict(swapped, eap_pruning=rounds)["verdict"] == FAILS
+    assert verdict(swapped, eap_pruning=three)["verdict"] == FAILS
+    alone = {**rule, "over": None, "at_most": 0.75}
+    assert verdict(alone, eap_pruning=three)["verdict"] == FAILS
+    one = rounds(0, 0.8).drop(columns="seed")
+    found = verdict(rule, eap_pruning=one)
+    assert (found["verdict"], found["ours"]) == (OPEN, pytest.approx(-0.1))
 
 
 def test_of_several_rules_all_have_to_hold():
