@@ -312,10 +312,25 @@ def test_all_measured_inside_and_all_limits_kept():
     found = verdict(rule, accuracy_at_budget=frame)
     assert found["verdict"] == FAILS
     assert found["reason"].startswith("5 of 6 networks")
-    rule = {"kind": "within_limits", "method": "ecc"}
+
+
+def test_limits_are_kept_on_each_thing_that_is_limited():
+    rule = {"kind": "within_limits", "method": "ecc", "limited": "tx2_time"}
+    row = {"method": "ecc", "limited": "tx2_time", "limit": 1.0, "modelled": 0.9}
+    table = pd.DataFrame([row, row])
     for inside, expected in (([True, False], FAILS), ([True, True], HOLDS), ([None, None], OPEN)):
-        table = pd.DataFrame({"method": "ecc", "within_limit": inside})
-        assert verdict(rule, limits=table)["verdict"] == expected
+        assert verdict(rule, limits=table.assign(within_limit=inside))["verdict"] == expected
+    # Of a count the model tells, and nothing is measured.
+    both = [rule, {**rule, "limited": "parameters"}]
+    measured = table.assign(within_limit=True)
+    found = verdict(both, limits=measured)
+    assert found["verdict"] == OPEN
+    assert found["reason"] == "no budget of ECC has a limit on parameters"
+    for modelled, expected in ((900, HOLDS), (1001, FAILS)):
+        count = {"method": "ecc", "limited": "parameters", "limit": 1000, "modelled": modelled}
+        frames = {"limits": pd.concat([measured, pd.DataFrame([count])])}
+        found = verdict(both, **frames)
+        assert found["verdict"] == expected
 
 
 def test_pruning_is_judged_by_the_last_accepted_round():
@@ -337,11 +352,28 @@ def test_pruning_is_judged_by_the_last_accepted_round():
     assert found["ours"] == pytest.approx(-0.1)
     swapped = {**rule, "arm": "magnitude", "over": "eap"}
     assert verdict(swapped, eap_pruning=three)["verdict"] == FAILS
-    alone = {**rule, "over": None, "at_most": 0.75}
-    assert verdict(alone, eap_pruning=three)["verdict"] == FAILS
     one = rounds(0, 0.8).drop(columns="seed")
     found = verdict(rule, eap_pruning=one)
     assert (found["verdict"], found["ours"]) == (OPEN, pytest.approx(-0.1))
+
+
+def test_the_error_of_outputs_is_compared_with_magnitude_at_equal_shares():
+    """Both arms keep as many weights in every layer, so that they differ in what they minimise."""
+    arms = yaml.safe_load((ROOT / "configs/eap.yaml").read_text())["eap"]["arms"]
+    rule = next(one for one in claims.read(SOURCE) if one["id"] == "eap_output_error")["rule"]
+    ours, other = arms[rule["arm"]], arms[rule["over"]]
+    assert ours["tolerance"] == 0
+    assert ours["kept"] == other["kept"]
+    assert ours.get("local", True) is not other["local"]
+    assert ours["rounds"] == other["rounds"]
+
+
+def test_complete_has_limits_on_time_and_on_parameters():
+    configured = yaml.safe_load((ROOT / "configs/complete.yaml").read_text())["experiments"]
+    budgets = [budget for one in configured for budget in one["budgets"]]
+    limited = {name for budget in budgets for name in budget.get("limits", ())}
+    rule = next(one for one in claims.read(SOURCE) if one["id"] == "other_resources")["rule"]
+    assert {one["limited"] for one in rule} == limited == {"jetson_tx2_time", "parameters"}
 
 
 def test_of_several_rules_all_have_to_hold():

@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 from scipy.stats import binomtest, norm
 
+from ecc.counts import COUNTS
 from ecc.errors import UserError
 from ecc.evidence import names
 from ecc.evidence.statistics import CONFIDENCE, Interval, contrast, interval
@@ -422,14 +423,22 @@ def _within_budget(tables: Tables, method: str, platforms: int) -> Found:
     return _judge(_exactly(float(measured.mean())), reason, at_least=1.0)
 
 
-def _within_limits(tables: Tables, method: str) -> Found:
-    runs = _where(_table(tables, "limits"), {"method": method})
+def _within_limits(tables: Tables, method: str, limited: str) -> Found:
+    """Are all of a method's networks inside their limits on `limited`, a platform or a count.
+
+    Platforms tell it by measurement; a count is what it is, and never measured.
+    """
+    runs = _where(_table(tables, "limits"), {"method": method, "limited": limited})
+    told = names.name(limited) if limited in COUNTS else limited
     if runs.empty:
-        raise NotRunError("no budget has limits")
-    inside = runs["within_limit"].dropna()
+        raise NotRunError(f"no budget of {names.name(method)} has a limit on {told}")
+    inside = runs["within_limit"].dropna().astype(bool)
+    if limited in COUNTS:
+        inside = runs["modelled"] <= runs["limit"]
     if inside.empty:
-        raise NoDataError("no limit was measured")
-    return _judge(_exactly(float(inside.mean())), f"{inside.sum()} of {len(inside)} limits", 1.0)
+        raise NoDataError(f"no limit on {told} was measured")
+    reason = f"{inside.sum()} of {len(inside)} limits on {told}"
+    return _judge(_exactly(float(inside.mean())), reason, 1.0)
 
 
 def _kept(tables: Tables, experiment: str, method: str) -> list[list[pd.DataFrame]]:
@@ -471,25 +480,20 @@ def _turning(run: pd.DataFrame, height: float) -> float:
     return float((high & (steps[:-1] * steps[1:] < 0)).mean())
 
 
-def _pruned(
-    tables: Tables, arm: str, column: str, over: str | None = None, at_most: float = np.inf
-) -> Found:
-    """What the last accepted round of an arm has left, itself or less that of `over`."""
+def _pruned(tables: Tables, arm: str, over: str, column: str) -> Found:
+    """What the last accepted round of an arm has left, less that of `over`."""
     rounds = _table(tables, "eap_pruning")
     rounds = rounds if "seed" in rounds else rounds.assign(seed=0)
     accepted = rounds[rounds["accepted"].astype(bool)].sort_values("round")
     left = accepted.groupby(["seed", "arm"])[column].last().unstack("arm")
-    told = column.replace("_", " ")
-    for name in [arm] if over is None else [arm, over]:
+    for name in (arm, over):
         if name not in left:
             raise NotRunError(f"no round of {names.name(name)} was accepted")
-    found = left[arm]
-    if over is not None:
-        found, at_most = found - left[over], 0.0
-        told += f", less that of {names.name(over)}"
-    if (found := found.dropna()).empty:
+    apart = (left[arm] - left[over]).dropna()
+    if apart.empty:
         raise NoDataError(f"no seed has accepted rounds of {arm} and of {over}")
-    return _judge(interval([found]), f"{told}, runs: {len(found)}", at_most=at_most)
+    told = f"{column.replace('_', ' ')}, less that of {names.name(over)}, {len(apart)} seeds"
+    return _judge(interval([apart]), told, at_most=0.0)
 
 
 def _untestable(tables: Tables, reason: str) -> Found:
