@@ -59,6 +59,24 @@ def test_claims_have_names_of_their_own_and_known_methods():
                 assert set([named] if isinstance(named, str) else named) <= set(methods)
 
 
+def test_what_a_paper_says_of_all_networks_and_methods_is_judged_on_each():
+    judged = {}
+    for claim in claims.read(SOURCE):
+        for rule in claims._rules(claim):
+            if rule["kind"] == "runs":
+                pair = frozenset({rule.get("method", "ecc"), rule.get("over", "ecc")})
+                what = (rule.get("stage", "after"), pair)
+                judged.setdefault(what, set()).add(rule["plus"]["experiment"])
+    networks, others = {"mobilenet", "alexnet", "erfnet"}, ("netadapt", "amc")
+    assert judged["gain", frozenset({"ecc"})] == networks
+    for other in others:
+        assert judged["gain", frozenset({"ecc", other})] == networks
+        assert judged["after", frozenset({"ecc", other})] == networks
+        assert judged["before", frozenset({"ecc", other})] == networks - {"erfnet"}
+    deeper = [one["rule"] for one in claims.read(SOURCE) if one["id"].startswith("depth")]
+    assert [rule["over"] for rule in deeper] == list(others)
+
+
 def test_a_run_without_tables_decides_nothing_and_says_what_is_missing():
     found = claims.decide(claims.read(SOURCE), {}, PUBLISHED)
     assert (found["verdict"] == OPEN).all()
