@@ -32,20 +32,31 @@ BEHIND = [[0.60, 0.63], [0.70, 0.71], [0.85, 0.87]]
 OVER = {"kind": "runs", "over": "netadapt", "plus": {"experiment": "mobilenet"}}
 
 
-def test_every_published_value_that_is_no_dense_one_belongs_to_a_claim():
+def test_every_published_value_belongs_to_a_claim():
     covered = pd.Series(False, index=PUBLISHED.index)
     for claim in claims.read(SOURCE):
         query = {"source": "ECC", **claim.get("published", {"experiment": "none"})}
+        query.pop("per", None)
         for method in {query.get("method"), query.pop("minus", None)} - {None} or {None}:
             rows = query if method is None else {**query, "method": method}
             found = PUBLISHED
             for column, value in rows.items():
                 found = found[found[column] == value]
             covered[found.index] = True
-    of_dense = PUBLISHED["method"] == "dense"
-    # Of the EAP poster each pruned network's energy stands for its row of the table.
-    of_row = (PUBLISHED["source"] == "EAP") & (PUBLISHED["quantity"] != "normalized_energy")
-    assert PUBLISHED[~covered & ~of_dense & ~of_row].empty
+    assert PUBLISHED[~covered].empty
+
+
+def test_bounds_around_a_published_value_are_fifteen_percent_of_it():
+    around = [one for one in claims.read(SOURCE) if one["holds"].startswith("within 15 %")]
+    assert {one["id"] for one in around} == {
+        f"eap_dense_{name}{of}"
+        for name in ("alexnet", "googlenet")
+        for of in ("", "_weights", "_macs")
+    }
+    for one in around:
+        value = claims.stated(one["published"], PUBLISHED)
+        bounds = one["rule"]["at_least"], one["rule"]["at_most"]
+        assert bounds == pytest.approx((0.85 * value, 1.15 * value), rel=2e-3)
 
 
 def test_claims_have_names_of_their_own_and_known_methods():
@@ -181,6 +192,40 @@ def test_runs_with_limits_are_left_out():
     limited = runs(BEHIND, AHEAD).assign(limits="parameters-dense-0.5")
     found = verdict(OVER, accuracy_at_budget=pd.concat([frame, limited]))
     assert found["verdict"] == HOLDS
+
+
+def test_values_of_several_columns_are_summed_and_divided():
+    rule = {"kind": "value", "table": "eap", "where": {}, "of": "min", "exact": True}
+    rule |= {"column": ["inputs", "outputs"], "per": "weights", "at_least": 1.0}
+    table = pd.DataFrame({"inputs": [1.0, 2.0], "outputs": [2.0, 4.0], "weights": [2.0, 5.0]})
+    found = verdict(rule, eap=table)
+    assert (found["verdict"], found["ours"]) == (HOLDS, 1.2)
+    assert found["reason"].startswith("inputs and outputs per weights, min of 2")
+    assert verdict(rule, eap=table.assign(weights=7.0))["verdict"] == FAILS
+
+
+def test_sizes_that_do_not_order_costs_are_found_in_pairs():
+    rule = {"kind": "misordered", "table": "nets", "where": {}, "by": "size", "cost": "energy"}
+    rule |= {"at_least": 0.1, "exact": True}
+    nets = pd.DataFrame({"size": [10, 20, 30, 31], "energy": [3.0, 2.0, 4.0, 3.5]})
+    found = verdict(rule, nets=nets)
+    assert found["ours"] == pytest.approx(1 / 5, abs=1e-6)  # 30 and 31 are alike
+    assert found["verdict"] == HOLDS
+    assert verdict(rule, nets=nets.assign(energy=nets["size"]))["verdict"] == FAILS
+    assert verdict(rule, nets=nets[:1])["verdict"] == OPEN
+    more = pd.DataFrame({"size": [10, 20, 30, 31], "energy": [4.0, 5.0, 6.0, 4.5]})
+    of_runs = pd.concat([nets.assign(seed=0), more.assign(seed=1), nets.assign(seed=2)])
+    found = verdict({**rule, "exact": False}, nets=of_runs)
+    assert found["ours"] == pytest.approx((1 + 1 + 1) / 5 / 3)
+    assert verdict({**rule, "exact": False}, nets=nets)["verdict"] == OPEN
+
+
+def test_what_cannot_be_tested_still_shows_its_number():
+    rule = {"kind": "untestable", "reason": "calibrated", "table": "anchors", "column": "ours_j"}
+    anchors = pd.DataFrame({"network": ["alexnet", "erfnet"], "ours_j": [0.2, 1.9]})
+    found = verdict({**rule, "where": {"network": "erfnet"}}, anchors=anchors)
+    assert (found["verdict"], found["ours"], found["reason"]) == (OPEN, 1.9, "calibrated")
+    assert found["tables"] == "anchors"
 
 
 def errors(chain, *layers, platform="jetson_tx2"):
@@ -409,6 +454,9 @@ def test_of_several_rules_all_have_to_hold():
 def test_what_the_paper_states_is_looked_up():
     assert claims.stated({"experiment": "figure7"}, PUBLISHED) == 0.175
     ahead = claims.stated({"experiment": "table2", "method": "ecc", "minus": "amc"}, PUBLISHED)
+    ratio = {"source": "EAP", "network": "googlenet", "method": "dense"}
+    ratio |= {"quantity": "normalized_energy", "per": {"network": "alexnet_grouped"}}
+    assert claims.stated(ratio, PUBLISHED) == pytest.approx(7.63 / 3.97)
     by_hand = np.mean([0.0373, 0.0456, 0.0258, 0.0171, 0.0389, 0.0423, 0.0332, 0.0207])
     assert ahead == pytest.approx(by_hand, abs=1e-9)
     with pytest.raises(UserError, match="has no row"):

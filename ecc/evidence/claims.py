@@ -149,13 +149,16 @@ def decide(
 def stated(query: Mapping[str, Any] | None, published: pd.DataFrame) -> float:
     """The value that a paper states, or the mean of a method's less that of `minus`'s.
 
-    `query` selects rows of paper_values.csv by their columns; NaN where none has a number. Raises
-    UserError where it selects none.
+    `query` selects rows of paper_values.csv by their columns; NaN where none has a number. It is
+    over the value of `per`'s rows, where that names columns in which they differ. Raises UserError
+    where a query selects none.
     """
     if query is None:
         return float("nan")
     query = {"source": "ECC", **query}
-    minus = query.pop("minus", None)  # a method
+    minus, per = query.pop("minus", None), query.pop("per", None)  # a method; a query
+    if per is not None:
+        return stated(query, published) / stated({**query, **per}, published)
     found = _where(published, query)
     if found.empty:
         raise UserError(f"paper_values.csv has no row of {query}")
@@ -313,8 +316,9 @@ def _value(
     tables: Tables,
     table: str,
     where: Mapping[str, Any],
-    column: str,
+    column: str | list[str],
     of: str,
+    per: str | None = None,
     at_least: float = -np.inf,
     at_most: float = np.inf,
     exact: bool = False,
@@ -323,6 +327,7 @@ def _value(
 ) -> Found:
     """A column's max, min or mean over the rows that `where` leaves, as the mean over runs.
 
+    Several columns are summed, and divided by `per`'s.
     Runs are told by the columns of `RUN`, and the interval is over them; `ratio`: of logarithms,
     the mean is geometric. `exact`: nothing was trained or measured, so that no run differs.
     `without`: what it means where the rows are there and all without a value.
@@ -334,16 +339,21 @@ def _value(
             for key, value in where.items()
         )
         raise NotRunError(f"{table}.csv has no {wanted}")
-    found = rows.dropna(subset=column)
+    columns = _listed(column)
+    value = rows[columns].sum(axis=1, skipna=False)
+    told = " and ".join(columns)
+    if per is not None:
+        value, told = value / rows[per], f"{told} per {per}"
+    found = rows.assign(value=value).dropna(subset="value")
     if found.empty:
         raise NoDataError(f"{without} ({len(rows)} of {len(rows)})")
-    told = column.replace("_", " ")
+    told = told.replace("_", " ")
     if exact:
-        number = _exactly(float(found[column].agg(of)))
+        number = _exactly(float(found["value"].agg(of)))
         reason = f"{told}, {of} of {len(found)}, computed: the same in every run"
         return _judge(number, reason, at_least, at_most)
     keys = [key for key in RUN if key in found]
-    runs = found.groupby(keys)[column].agg(of) if keys else pd.Series([found[column].agg(of)])
+    runs = found.groupby(keys)["value"].agg(of) if keys else pd.Series([found["value"].agg(of)])
     number = interval([np.log(runs)]) if ratio else interval([runs])
     if ratio:
         number = Interval(*np.exp([number.mean, number.low, number.high]))
@@ -352,6 +362,39 @@ def _value(
     )
     reason += f"{'geometric ' if ratio else ''}mean of {len(runs)} runs"
     return _judge(number, reason, at_least, at_most)
+
+
+def _misordered(
+    tables: Tables,
+    table: str,
+    where: Mapping[str, Any],
+    cost: str,
+    by: str,
+    at_least: float,
+    exact: bool = False,
+) -> Found:
+    """Share of the pairs of networks in which the one with less of `by` has the higher `cost`.
+
+    Pairs that differ in `by` by a tenth at least; the mean over runs, unless the costs are `exact`.
+    """
+    rows = _where(_table(tables, table), where).dropna(subset=[cost, by])
+    keys = [key for key in RUN if key in rows and not exact]
+    runs = [run for _, run in rows.groupby(keys)] if keys else [rows]
+    shares = [share for run in runs if not np.isnan(share := _share_misordered(run, cost, by))]
+    if not shares:
+        raise NoDataError(f"no two networks in {table}.csv differ by a tenth in {by}")
+    told = f"share of pairs with less {by}, but more {cost}".replace("_", " ")
+    if exact:
+        reason = f"{told}, of {len(rows)} networks, computed: the same in every run"
+        return _judge(_exactly(float(np.mean(shares))), reason, at_least)
+    return _judge(interval([shares]), f"{told}, mean of {len(shares)} runs", at_least)
+
+
+def _share_misordered(networks: pd.DataFrame, cost: str, by: str) -> float:
+    size, spent = networks[by].to_numpy(float), networks[cost].to_numpy(float)
+    smaller = size[:, None] <= 0.9 * size
+    costlier = spent[:, None] > spent
+    return float(costlier[smaller].mean()) if smaller.any() else float("nan")
 
 
 def _model_error(
@@ -496,13 +539,23 @@ def _pruned(tables: Tables, arm: str, over: str, column: str) -> Found:
     return _judge(interval([apart]), told, at_most=0.0)
 
 
-def _untestable(tables: Tables, reason: str) -> Found:
+def _untestable(
+    tables: Tables,
+    reason: str,
+    table: str = "",
+    where: Mapping[str, Any] | None = None,
+    column: str = "",
+) -> Found:
+    """Open for a reason; the number beside it is what `column` has in the one row of `where`."""
+    if table in tables and len(rows := _where(tables[table], where or {})) == 1:
+        return Found(OPEN, _exactly(float(rows[column].iloc[0])), reason)
     return Found(OPEN, UNKNOWN, reason)
 
 
 RULES: dict[str, Callable[..., Found]] = {
     "runs": _runs,
     "value": _value,
+    "misordered": _misordered,
     "model_error": _model_error,
     "perceptron": _perceptron,
     "convergence": _convergence,
