@@ -195,7 +195,7 @@ def test_runs_with_limits_are_left_out():
 
 
 def test_values_of_several_columns_are_summed_and_divided():
-    rule = {"kind": "value", "table": "eap", "where": {}, "of": "min", "exact": True}
+    rule = {"kind": "value", "table": "eap", "where": {}, "of": "min", "spread": 0}
     rule |= {"column": ["inputs", "outputs"], "per": "weights", "at_least": 1.0}
     table = pd.DataFrame({"inputs": [1.0, 2.0], "outputs": [2.0, 4.0], "weights": [2.0, 5.0]})
     found = verdict(rule, eap=table)
@@ -282,25 +282,25 @@ def test_convergence_compares_a_part_of_the_iterations_with_the_last():
     assert verdict({**soon, "at_most": 0.003}, **frames)["verdict"] == OPEN
 
 
-def test_a_value_that_is_computed_is_exact_and_says_so():
+def test_a_value_that_is_computed_is_as_certain_as_other_seeds_leave_it():
     table = pd.DataFrame({"network": ["alexnet", "googlenet"], "energy_over_first": [1.0, 2.1]})
-    rule = {
-        "kind": "value",
-        "table": "eap_networks",
-        "column": "energy_over_first",
-        "of": "mean",
-        "where": {"network": "googlenet"},
-        "at_least": 1.6,
-        "at_most": 2.2,
-        "exact": True,
-    }
-    found = verdict(rule, eap_networks=table)
+    rule = {"kind": "value", "table": "eap_networks", "column": "energy_over_first", "of": "mean"}
+    rule |= {"where": {"network": "googlenet"}, "at_least": 1.6, "spread": 0}
+    found = verdict({**rule, "at_most": 2.2}, eap_networks=table)
     assert found["verdict"] == HOLDS
-    assert "the same in every run" in found["reason"]
+    assert (found["low"], found["high"]) == (2.1, 2.1)
+    assert found["reason"].endswith("computed, the same with every seed")
     assert verdict({**rule, "at_most": 2.0}, eap_networks=table)["verdict"] == FAILS
+    apart = {**rule, "spread": 0.05}
+    found = verdict({**apart, "at_most": 2.205}, eap_networks=table)
+    assert (found["verdict"], found["high"]) == (HOLDS, pytest.approx(2.205))
+    assert "computed, other seeds within 5%" in found["reason"]
+    assert verdict({**apart, "at_most": 2.2}, eap_networks=table)["verdict"] == OPEN
+    assert verdict({**apart, "at_most": 1.9}, eap_networks=table)["verdict"] == FAILS
     absent = {**rule, "where": {"network": "vgg16"}}
     assert verdict(absent, eap_networks=table)["verdict"] == OPEN
-    assert verdict({**rule, "exact": False}, eap_networks=table)["verdict"] == OPEN
+    repeated = {key: value for key, value in rule.items() if key != "spread"}
+    assert verdict(repeated, eap_networks=table)["verdict"] == OPEN
 
 
 def test_a_value_of_runs_has_an_interval_over_them():

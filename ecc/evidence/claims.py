@@ -321,7 +321,7 @@ def _value(
     per: str | None = None,
     at_least: float = -np.inf,
     at_most: float = np.inf,
-    exact: bool = False,
+    spread: float | None = None,
     ratio: bool = False,
     without: str = "no row has this value",
 ) -> Found:
@@ -329,8 +329,8 @@ def _value(
 
     Several columns are summed, and divided by `per`'s.
     Runs are told by the columns of `RUN`, and the interval is over them; `ratio`: of logarithms,
-    the mean is geometric. `exact`: nothing was trained or measured, so that no run differs.
-    `without`: what it means where the rows are there and all without a value.
+    the mean is geometric. `spread`, of what is computed without training: how far other seeds
+    are from it at most, as a part of it. `without`: what it means where all rows lack a value.
     """
     rows = _where(_table(tables, table), where)
     if rows.empty:
@@ -348,9 +348,11 @@ def _value(
     if found.empty:
         raise NoDataError(f"{without} ({len(rows)} of {len(rows)})")
     told = told.replace("_", " ")
-    if exact:
-        number = _exactly(float(found["value"].agg(of)))
-        reason = f"{told}, {of} of {len(found)}, computed: the same in every run"
+    if spread is not None:
+        value = float(found["value"].agg(of))
+        others = f"other seeds within {spread:.0%}" if spread else "the same with every seed"
+        reason = f"{told}, {of} of {len(found)}, computed, {others}"
+        number = Interval(value, value * (1 - spread), value * (1 + spread))
         return _judge(number, reason, at_least, at_most)
     keys = [key for key in RUN if key in found]
     runs = found.groupby(keys)["value"].agg(of) if keys else pd.Series([found["value"].agg(of)])
@@ -385,7 +387,7 @@ def _misordered(
         raise NoDataError(f"no two networks in {table}.csv differ by a tenth in {by}")
     told = f"share of pairs with less {by}, but more {cost}".replace("_", " ")
     if exact:
-        reason = f"{told}, of {len(rows)} networks, computed: the same in every run"
+        reason = f"{told}, of {len(rows)} networks, computed"
         return _judge(_exactly(float(np.mean(shares))), reason, at_least)
     return _judge(interval([shares]), f"{told}, mean of {len(shares)} runs", at_least)
 
