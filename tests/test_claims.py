@@ -11,7 +11,7 @@ from test_statistics import made
 from ecc.errors import UserError
 from ecc.evidence import claims
 from ecc.evidence.claims import FAILS, HOLDS, OPEN
-from ecc.evidence.statistics import interval
+from ecc.evidence.statistics import Interval, interval
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "resources/claims.yaml"
@@ -32,20 +32,31 @@ BEHIND = [[0.60, 0.63], [0.70, 0.71], [0.85, 0.87]]
 OVER = {"kind": "runs", "over": "netadapt", "plus": {"experiment": "mobilenet"}}
 
 
-def test_every_published_value_that_is_no_dense_one_belongs_to_a_claim():
+def test_every_published_value_belongs_to_a_claim():
     covered = pd.Series(False, index=PUBLISHED.index)
     for claim in claims.read(SOURCE):
         query = {"source": "ECC", **claim.get("published", {"experiment": "none"})}
+        query.pop("per", None)
         for method in {query.get("method"), query.pop("minus", None)} - {None} or {None}:
             rows = query if method is None else {**query, "method": method}
             found = PUBLISHED
             for column, value in rows.items():
                 found = found[found[column] == value]
             covered[found.index] = True
-    of_dense = PUBLISHED["method"] == "dense"
-    # Of the EAP poster each pruned network's energy stands for its row of the table.
-    of_row = (PUBLISHED["source"] == "EAP") & (PUBLISHED["quantity"] != "normalized_energy")
-    assert PUBLISHED[~covered & ~of_dense & ~of_row].empty
+    assert PUBLISHED[~covered].empty
+
+
+def test_bounds_around_a_published_value_are_fifteen_percent_of_it():
+    around = [one for one in claims.read(SOURCE) if one["holds"].startswith("within 15 %")]
+    assert {one["id"] for one in around} == {
+        f"eap_dense_{name}{of}"
+        for name in ("alexnet", "googlenet")
+        for of in ("", "_weights", "_macs")
+    }
+    for one in around:
+        value = claims.stated(one["published"], PUBLISHED)
+        bounds = one["rule"]["at_least"], one["rule"]["at_most"]
+        assert bounds == pytest.approx((0.85 * value, 1.15 * value), rel=2e-3)
 
 
 def test_claims_have_names_of_their_own_and_known_methods():
@@ -57,6 +68,24 @@ def test_claims_have_names_of_their_own_and_known_methods():
             for key in ("method", "over") if rule["kind"] == "runs" else ():
                 named = rule.get(key, "ecc")
                 assert set([named] if isinstance(named, str) else named) <= set(methods)
+
+
+def test_what_a_paper_says_of_all_networks_and_methods_is_judged_on_each():
+    judged = {}
+    for claim in claims.read(SOURCE):
+        for rule in claims._rules(claim):
+            if rule["kind"] == "runs":
+                pair = frozenset({rule.get("method", "ecc"), rule.get("over", "ecc")})
+                what = (rule.get("stage", "after"), pair)
+                judged.setdefault(what, set()).add(rule["plus"]["experiment"])
+    networks, others = {"mobilenet", "alexnet", "erfnet"}, ("netadapt", "amc")
+    assert judged["gain", frozenset({"ecc"})] == networks
+    for other in others:
+        assert judged["gain", frozenset({"ecc", other})] == networks
+        assert judged["after", frozenset({"ecc", other})] == networks
+        assert judged["before", frozenset({"ecc", other})] == networks - {"erfnet"}
+    deeper = [one["rule"] for one in claims.read(SOURCE) if one["id"].startswith("depth")]
+    assert [rule["over"] for rule in deeper] == list(others)
 
 
 def test_a_run_without_tables_decides_nothing_and_says_what_is_missing():
@@ -116,7 +145,7 @@ def test_budgets_without_a_difference_are_seldom_told_apart():
 def test_one_seed_leaves_it_open():
     found = verdict(OVER, accuracy_at_budget=runs([[0.9]] * 3, [[0.5]] * 3))
     assert found["verdict"] == OPEN
-    assert "no interval without a spread over seeds" in found["reason"]
+    assert "no repetitions that differ" in found["reason"]
 
 
 def test_a_lead_that_grows_is_the_tightest_less_the_widest():
@@ -165,21 +194,71 @@ def test_runs_with_limits_are_left_out():
     assert found["verdict"] == HOLDS
 
 
-def errors(chain, *layers):
+def test_values_of_several_columns_are_summed_and_divided():
+    rule = {"kind": "value", "table": "eap", "where": {}, "of": "min", "spread": 0}
+    rule |= {"column": ["inputs", "outputs"], "per": "weights", "at_least": 1.0}
+    table = pd.DataFrame({"inputs": [1.0, 2.0], "outputs": [2.0, 4.0], "weights": [2.0, 5.0]})
+    found = verdict(rule, eap=table)
+    assert (found["verdict"], found["ours"]) == (HOLDS, 1.2)
+    assert found["reason"].startswith("inputs and outputs per weights, min of 2")
+    assert verdict(rule, eap=table.assign(weights=7.0))["verdict"] == FAILS
+
+
+def test_sizes_that_do_not_order_costs_are_found_in_pairs():
+    rule = {"kind": "misordered", "table": "nets", "where": {}, "by": "size", "cost": "energy"}
+    rule |= {"at_least": 0.1, "exact": True}
+    nets = pd.DataFrame({"size": [10, 20, 30, 31], "energy": [3.0, 2.0, 4.0, 3.5]})
+    found = verdict(rule, nets=nets)
+    assert found["ours"] == pytest.approx(1 / 5, abs=1e-6)  # 30 and 31 are alike
+    assert found["verdict"] == HOLDS
+    assert verdict(rule, nets=nets.assign(energy=nets["size"]))["verdict"] == FAILS
+    assert verdict(rule, nets=nets[:1])["verdict"] == OPEN
+    more = pd.DataFrame({"size": [10, 20, 30, 31], "energy": [4.0, 5.0, 6.0, 4.5]})
+    of_runs = pd.concat([nets.assign(seed=0), more.assign(seed=1), nets.assign(seed=2)])
+    found = verdict({**rule, "exact": False}, nets=of_runs)
+    assert found["ours"] == pytest.approx((1 + 1 + 1) / 5 / 3)
+    assert verdict({**rule, "exact": False}, nets=nets)["verdict"] == OPEN
+
+
+def test_what_cannot_be_tested_still_shows_its_number():
+    rule = {"kind": "untestable", "reason": "calibrated", "table": "anchors", "column": "ours_j"}
+    anchors = pd.DataFrame({"network": ["alexnet", "erfnet"], "ours_j": [0.2, 1.9]})
+    found = verdict({**rule, "where": {"network": "erfnet"}}, anchors=anchors)
+    assert (found["verdict"], found["ours"], found["reason"]) == (OPEN, 1.9, "calibrated")
+    assert found["tables"] == "anchors"
+
+
+def errors(chain, *layers, platform="jetson_tx2"):
     named = {"bilinear_chain": chain} | {f"mlp{i + 1}": value for i, value in enumerate(layers)}
-    where = {"platform": "jetson_tx2", "network": "mobilenet", "fit": "adam"}
+    where = {"platform": platform, "network": "mobilenet", "fit": "adam", "test_samples": 2000}
     return pd.DataFrame(
         [{**where, "model": model, "relative_test_error": value} for model, value in named.items()]
     )
 
 
+def test_an_error_of_a_model_is_as_certain_as_its_test_samples_make_it():
+    rule = {"kind": "model_error", "network": "mobilenet", "model": "bilinear_chain"}
+    both = pd.concat([errors(0.02), errors(0.03, platform="gtx1080ti")])
+    found = verdict({**rule, "at_most": 0.035}, energy_model_errors=both)
+    assert found["verdict"] == HOLDS
+    assert found["ours"] == 0.03
+    assert found["high"] == pytest.approx(0.03 * (1 + 1.96 / 2000**0.5), rel=1e-4)
+    assert verdict({**rule, "at_most": 0.025}, energy_model_errors=both)["verdict"] == FAILS
+    assert verdict({**rule, "at_most": 0.0305}, energy_model_errors=both)["verdict"] == OPEN
+    few = both.assign(test_samples=20)
+    assert verdict({**rule, "at_most": 0.035}, energy_model_errors=few)["verdict"] == OPEN
+
+
 def test_perceptrons_are_judged_by_the_ratio_of_errors():
     rule = {"kind": "perceptron", "network": "mobilenet", "platform": "jetson_tx2"}
-    worse = {**rule, "of": "mean", "at_least": 1.1}
-    assert verdict(worse, energy_model_errors=errors(0.02, 0.03, 0.03))["verdict"] == HOLDS
-    found = verdict(worse, energy_model_errors=errors(0.03, 0.02, 0.02, 0.02))
-    assert found["verdict"] == FAILS
-    assert found["ours"] == pytest.approx(2 / 3)
+    worse = {**rule, "at_least": 1.1}
+    found = verdict(worse, energy_model_errors=errors(0.02, 0.03, 0.031, 0.032))
+    assert found["verdict"] == HOLDS
+    assert found["ours"] == pytest.approx(1.55)
+    assert verdict(worse, energy_model_errors=errors(0.03, 0.02, 0.021, 0.022))["verdict"] == FAILS
+    # Depths that disagree this much say as little as their starting points.
+    assert verdict(worse, energy_model_errors=errors(0.02, 0.02, 0.03, 0.04))["verdict"] == OPEN
+    assert verdict(worse, energy_model_errors=errors(0.02, 0.03))["verdict"] == OPEN
     assert verdict(worse, energy_model_errors=errors(0.03))["verdict"] == OPEN
 
 
@@ -194,36 +273,60 @@ def test_convergence_compares_a_part_of_the_iterations_with_the_last():
             "relative_test_error": [0.5, 0.1, 0.032, 0.03],
         }
     )
+    frames = {"energy_model_history": history, "energy_model_errors": errors(0.03)}
     soon = {**rule, "part": 0.2, "at_most": 0.005}
-    assert verdict(soon, energy_model_history=history)["verdict"] == HOLDS
-    assert verdict({**soon, "part": 0.1}, energy_model_history=history)["verdict"] == FAILS
+    found = verdict(soon, **frames)
+    assert found["verdict"] == HOLDS
+    assert found["ours"] == pytest.approx(0.002)
+    assert verdict({**soon, "part": 0.1}, **frames)["verdict"] == FAILS
+    assert verdict({**soon, "at_most": 0.003}, **frames)["verdict"] == OPEN
 
 
-def test_a_value_is_that_of_the_rows_asked_for():
+def test_a_value_that_is_computed_is_as_certain_as_other_seeds_leave_it():
     table = pd.DataFrame({"network": ["alexnet", "googlenet"], "energy_over_first": [1.0, 2.1]})
-    rule = {
-        "kind": "value",
-        "table": "eap_networks",
-        "column": "energy_over_first",
-        "of": "mean",
-        "where": {"network": "googlenet"},
-        "at_least": 1.6,
-        "at_most": 2.2,
-    }
-    assert verdict(rule, eap_networks=table)["verdict"] == HOLDS
+    rule = {"kind": "value", "table": "eap_networks", "column": "energy_over_first", "of": "mean"}
+    rule |= {"where": {"network": "googlenet"}, "at_least": 1.6, "spread": 0}
+    found = verdict({**rule, "at_most": 2.2}, eap_networks=table)
+    assert found["verdict"] == HOLDS
+    assert (found["low"], found["high"]) == (2.1, 2.1)
+    assert found["reason"].endswith("computed, the same with every seed")
     assert verdict({**rule, "at_most": 2.0}, eap_networks=table)["verdict"] == FAILS
+    apart = {**rule, "spread": 0.05}
+    found = verdict({**apart, "at_most": 2.205}, eap_networks=table)
+    assert (found["verdict"], found["high"]) == (HOLDS, pytest.approx(2.205))
+    assert "computed, other seeds within 5%" in found["reason"]
+    assert verdict({**apart, "at_most": 2.2}, eap_networks=table)["verdict"] == OPEN
+    assert verdict({**apart, "at_most": 1.9}, eap_networks=table)["verdict"] == FAILS
     absent = {**rule, "where": {"network": "vgg16"}}
     assert verdict(absent, eap_networks=table)["verdict"] == OPEN
+    repeated = {key: value for key, value in rule.items() if key != "spread"}
+    assert verdict(repeated, eap_networks=table)["verdict"] == OPEN
 
 
-def kept(*fractions):
+def test_a_value_of_runs_has_an_interval_over_them():
+    near = pd.DataFrame({"arm": "accuracy", "seed": range(4), "saved": [2.0, 4.0, 3.0, np.nan]})
+    rule = {"kind": "value", "table": "near", "where": {}, "column": "saved", "of": "mean"}
+    found = verdict({**rule, "at_least": 0.2}, near=near)
+    assert (found["verdict"], found["ours"]) == (HOLDS, 3.0)
+    assert found["low"] < 1.0
+    found = verdict({**rule, "ratio": True, "at_least": 1.0}, near=near)
+    assert found["ours"] == pytest.approx(24 ** (1 / 3))
+    assert found["low"] * found["high"] == pytest.approx(found["ours"] ** 2, rel=0.3)
+    assert verdict({**rule, "at_least": 2.9}, near=near)["verdict"] == OPEN
+    # Of the smallest of a run's rows: one value a run.
+    twice = pd.concat([near, near.assign(saved=9.0)])
+    found = verdict({**rule, "of": "min", "at_least": 0.5}, near=twice)
+    assert found["ours"] == pytest.approx((2 + 4 + 3 + 9) / 4)
+
+
+def kept(*fractions, seed=0, budget=0.5):
     return pd.DataFrame(
         {
             "experiment": "alexnet",
             "platform": "jetson_tx2",
             "method": "ecc",
-            "seed": 0,
-            "budget_fraction": 0.5,
+            "seed": seed,
+            "budget_fraction": budget,
             "limits": "none",
             "group": [f"layer.{i}" for i in range(len(fractions))],
             "width": [round(100 * fraction) for fraction in fractions],
@@ -232,16 +335,35 @@ def kept(*fractions):
     )
 
 
-def test_widths_tell_the_most_pruned_layer_and_spikes():
-    of = {"experiment": "alexnet", "method": "ecc"}
-    widths = kept(0.9, 0.5, 0.8, 0.2, 0.21)
-    most = {"kind": "most_pruned", **of, "above": 0.5}
-    assert verdict({**most, "group": "layer.3"}, widths=widths)["verdict"] == HOLDS
-    assert verdict({**most, "group": "layer.4"}, widths=widths)["verdict"] == FAILS
+def test_the_share_of_runs_has_the_exact_interval_of_shares():
+    rule = {"kind": "most_pruned", "experiment": "alexnet", "method": "ecc", "above": 0.5}
+    runs = [kept(0.9, 0.5, 0.2, seed=seed) for seed in range(6)]
+    found = verdict({**rule, "group": "layer.2"}, widths=pd.concat(runs))
+    assert (found["verdict"], found["ours"]) == (HOLDS, 1.0)
+    assert found["low"] == pytest.approx(0.025 ** (1 / 6))  # of Clopper and Pearson
+    assert verdict({**rule, "group": "layer.1"}, widths=pd.concat(runs))["verdict"] == FAILS
+    assert verdict({**rule, "group": "layer.2"}, widths=pd.concat(runs[:5]))["verdict"] == OPEN
+
+
+def test_more_than_half_is_not_half():
+    number = Interval(0.5, 0.5, 0.5)
+    assert claims._judge(number, "half", np.nextafter(0.5, 1)).verdict == FAILS
+
+
+def test_widths_have_spikes():
     # Of three inner layers .5 and .8 turn by 0.05 or more; .2 rises by 0.01 only.
-    rule = {"kind": "spikes", **of, "height": 0.05, "at_least": 0.3333}
-    assert verdict(rule, widths=widths)["ours"] == pytest.approx(2 / 3, abs=1e-6)
-    assert verdict(rule, widths=kept(0.9, 0.8, 0.7, 0.6, 0.5))["verdict"] == FAILS
+    rule = {"kind": "spikes", "experiment": "alexnet", "method": "ecc", "height": 0.05}
+    rule["at_least"] = 0.3333
+    two, one = (0.9, 0.5, 0.8, 0.2, 0.21), (0.9, 0.5, 0.8, 0.81, 0.82)
+    runs = [kept(*two), kept(*two, seed=1), kept(*two, seed=2), kept(*one, seed=3)]
+    found = verdict(rule, widths=pd.concat(runs))
+    assert found["ours"] == pytest.approx((3 * 2 + 1) / 3 / 4, abs=1e-6)
+    assert found["verdict"] == OPEN
+    assert found["low"] < 0.3333 < found["high"]
+    more = pd.concat([*runs, *(kept(*two, seed=4 + seed) for seed in range(8))])
+    assert verdict(rule, widths=more)["verdict"] == HOLDS
+    assert verdict({**rule, "at_least": 0.9}, widths=more)["verdict"] == FAILS
+    assert verdict(rule, widths=kept(*two))["verdict"] == OPEN  # one seed
 
 
 def test_all_measured_inside_and_all_limits_kept():
@@ -253,27 +375,68 @@ def test_all_measured_inside_and_all_limits_kept():
     found = verdict(rule, accuracy_at_budget=frame)
     assert found["verdict"] == FAILS
     assert found["reason"].startswith("5 of 6 networks")
-    rule = {"kind": "within_limits", "method": "ecc"}
+
+
+def test_limits_are_kept_on_each_thing_that_is_limited():
+    rule = {"kind": "within_limits", "method": "ecc", "limited": "tx2_time"}
+    row = {"method": "ecc", "limited": "tx2_time", "limit": 1.0, "modelled": 0.9}
+    table = pd.DataFrame([row, row])
     for inside, expected in (([True, False], FAILS), ([True, True], HOLDS), ([None, None], OPEN)):
-        table = pd.DataFrame({"method": "ecc", "within_limit": inside})
-        assert verdict(rule, limits=table)["verdict"] == expected
+        assert verdict(rule, limits=table.assign(within_limit=inside))["verdict"] == expected
+    # Of a count the model tells, and nothing is measured.
+    both = [rule, {**rule, "limited": "parameters"}]
+    measured = table.assign(within_limit=True)
+    found = verdict(both, limits=measured)
+    assert found["verdict"] == OPEN
+    assert found["reason"] == "no budget of ECC has a limit on parameters"
+    for modelled, expected in ((900, HOLDS), (1001, FAILS)):
+        count = {"method": "ecc", "limited": "parameters", "limit": 1000, "modelled": modelled}
+        frames = {"limits": pd.concat([measured, pd.DataFrame([count])])}
+        found = verdict(both, **frames)
+        assert found["verdict"] == expected
 
 
 def test_pruning_is_judged_by_the_last_accepted_round():
-    rounds = pd.DataFrame(
-        {
-            "arm": ["eap"] * 3 + ["magnitude"] * 2,
-            "round": [0, 1, 2, 0, 1],
-            "accepted": [True, True, False, True, True],
-            "energy_j_fraction": [1.0, 0.8, 0.7, 1.0, 0.9],
-        }
-    )
+    def rounds(seed, left):
+        return pd.DataFrame(
+            {
+                "arm": ["eap"] * 3 + ["magnitude"] * 2,
+                "round": [0, 1, 2, 0, 1],
+                "accepted": [True, True, False, True, True],
+                "energy_j_fraction": [1.0, left, 0.7, 1.0, 0.9],
+                "seed": seed,
+            }
+        )
+
     rule = {"kind": "pruned", "arm": "eap", "over": "magnitude", "column": "energy_j_fraction"}
-    found = verdict(rule, eap_pruning=rounds)
+    three = pd.concat([rounds(seed, left) for seed, left in enumerate([0.80, 0.81, 0.79])])
+    found = verdict(rule, eap_pruning=three)
     assert found["verdict"] == HOLDS
-    assert found["ours"] == 0.8
+    assert found["ours"] == pytest.approx(-0.1)
     swapped = {**rule, "arm": "magnitude", "over": "eap"}
-    assert verdict(swapped, eap_pruning=rounds)["verdict"] == FAILS
+    assert verdict(swapped, eap_pruning=three)["verdict"] == FAILS
+    one = rounds(0, 0.8).drop(columns="seed")
+    found = verdict(rule, eap_pruning=one)
+    assert (found["verdict"], found["ours"]) == (OPEN, pytest.approx(-0.1))
+
+
+def test_the_error_of_outputs_is_compared_with_magnitude_at_equal_shares():
+    """Both arms keep as many weights in every layer, so that they differ in what they minimise."""
+    arms = yaml.safe_load((ROOT / "configs/eap.yaml").read_text())["eap"]["arms"]
+    rule = next(one for one in claims.read(SOURCE) if one["id"] == "eap_output_error")["rule"]
+    ours, other = arms[rule["arm"]], arms[rule["over"]]
+    assert ours["tolerance"] == 0
+    assert ours["kept"] == other["kept"]
+    assert ours.get("local", True) is not other["local"]
+    assert ours["rounds"] == other["rounds"]
+
+
+def test_complete_has_limits_on_time_and_on_parameters():
+    configured = yaml.safe_load((ROOT / "configs/complete.yaml").read_text())["experiments"]
+    budgets = [budget for one in configured for budget in one["budgets"]]
+    limited = {name for budget in budgets for name in budget.get("limits", ())}
+    rule = next(one for one in claims.read(SOURCE) if one["id"] == "other_resources")["rule"]
+    assert {one["limited"] for one in rule} == limited == {"jetson_tx2_time", "parameters"}
 
 
 def test_of_several_rules_all_have_to_hold():
@@ -291,6 +454,9 @@ def test_of_several_rules_all_have_to_hold():
 def test_what_the_paper_states_is_looked_up():
     assert claims.stated({"experiment": "figure7"}, PUBLISHED) == 0.175
     ahead = claims.stated({"experiment": "table2", "method": "ecc", "minus": "amc"}, PUBLISHED)
+    ratio = {"source": "EAP", "network": "googlenet", "method": "dense"}
+    ratio |= {"quantity": "normalized_energy", "per": {"network": "alexnet_grouped"}}
+    assert claims.stated(ratio, PUBLISHED) == pytest.approx(7.63 / 3.97)
     by_hand = np.mean([0.0373, 0.0456, 0.0258, 0.0171, 0.0389, 0.0423, 0.0332, 0.0207])
     assert ahead == pytest.approx(by_hand, abs=1e-9)
     with pytest.raises(UserError, match="has no row"):

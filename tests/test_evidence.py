@@ -21,6 +21,9 @@ from ecc.config import load
 from ecc.errors import UserError
 from ecc.evidence import figures, learning, names, plan, style, tables
 
+ROOT = Path(__file__).parents[1]
+PUBLISHED = pd.read_csv(ROOT / "resources/published/paper_values.csv")
+
 TITLES = {
     "gtx1080ti": names.platform_title("gtx1080ti"),
     "jetson_tx2": names.platform_title("jetson_tx2"),
@@ -345,22 +348,47 @@ def test_table_01_counts_the_networks_of_each_method():
 
 def test_table_2_has_a_row_a_method_and_a_column_a_budget(runs):
     compared = tables.comparison(tables.accuracy_at_budget(runs))
-    frame = tables.table_02(compared)
-    assert list(frame["method"]) == ["ecc", "netadapt", "uniform"]
+    frame = tables.table_02(compared, PUBLISHED)
+    assert list(frame["method"]) == ["amc", "ecc", "netadapt", "uniform"]
     shares = (0.8, 0.65, 0.5, 0.4)
+    stated = {
+        "gtx1080ti": (1.6519, 1.5238, 1.4451, 1.3843),
+        "jetson_tx2": (1.0724, 0.9756, 0.9051, 0.8542),
+    }
     columns = [
-        f"{platform}_{share * DENSE_J['erfnet', platform]:.6g}_J"
-        for platform in ("gtx1080ti", "jetson_tx2")
-        for share in shares
+        column
+        for platform, budgets in stated.items()
+        for share, budget in zip(shares, budgets, strict=True)
+        for column in (
+            f"{platform}_{share * DENSE_J['erfnet', platform]:.6g}_J",
+            f"paper_{platform}_{budget}_J",
+        )
     ]
     assert list(frame) == ["method", *columns]
     of_runs = tables.accuracy_at_budget(runs).query(
         "experiment == 'erfnet' and platform == 'jetson_tx2' and method == 'ecc'"
     )
     means = of_runs.groupby("budget_j")["accuracy"].mean().sort_index(ascending=False)
-    np.testing.assert_allclose(frame.iloc[0][columns[4:]].astype(float), means, rtol=1e-6)
+    by_method = frame.set_index("method")
+    ours, paper = columns[8::2], columns[1::2]
+    np.testing.assert_allclose(by_method.loc["ecc", ours].astype(float), means, rtol=1e-6)
+    ecc = [0.7163, 0.7007, 0.6830, 0.6713, 0.7183, 0.7017, 0.6914, 0.6733]
+    assert list(by_method.loc["ecc", paper]) == ecc
+    assert by_method.loc["amc", "paper_gtx1080ti_1.6519_J"] == 0.6992
+    assert by_method.loc["amc", ours].isna().all()
+    assert by_method.loc["uniform", paper].isna().all()
+
+
+def test_table_2_has_what_of_the_paper_belongs_to_the_run(runs):
+    compared = tables.comparison(tables.accuracy_at_budget(runs))
     others = compared[compared["experiment"] != "erfnet"]
-    assert list(tables.table_02(others)) == ["method"]
+    assert list(tables.table_02(others, PUBLISHED)) == ["method"]
+    tx2 = compared[(compared["platform"] == "jetson_tx2") & (compared["budget_fraction"] > 0.6)]
+    _, *columns = tables.table_02(tx2, PUBLISHED)
+    assert [name.rsplit("_", 2)[0] for name in columns] == [
+        *["jetson_tx2", "paper_jetson_tx2"] * 2,
+        *["paper_jetson_tx2"] * 2,
+    ]
 
 
 def test_segmentation_is_told_by_its_own_measure(evidence):
@@ -473,7 +501,6 @@ def test_available_figures_are_those_that_have_data():
 
 # Captions
 
-ROOT = Path(__file__).parents[1]
 CAPTIONS = ROOT / "docs/report"
 SETTINGS = load(
     *(ROOT / file for file in ("config.yaml", "configs/eap.yaml", "configs/evolution.yaml"))

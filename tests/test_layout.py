@@ -153,7 +153,10 @@ def test_conda_environments_have_the_pinned_versions(path):
 
 
 IMPORT_NAMES = {
-    **{"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "PyYAML", "pynvml": "nvidia-ml-py"},
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "yaml": "PyYAML",
+    "pynvml": "nvidia-ml-py",
     "torch_pruning": "torch-pruning",
 }
 
@@ -188,8 +191,8 @@ def test_conda_environment_of_a_rule_has_what_its_script_imports(name, rule):
     missing = needed(ROOT / f"workflow_scripts/{name}.py") - set(pins("\n".join(from_pip)))
     if missing:  # what a registry loads by name may not be wanted
         code = f"import sys, workflow_scripts.{name}; print(*sys.modules)"
-        run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-        loaded = {module.split(".")[0] for module in run.stdout.decode().split()}
+        told = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+        loaded = {module.split(".")[0] for module in told.split()}
         missing &= {IMPORT_NAMES.get(module, module) for module in loaded}
     assert missing == set()
 

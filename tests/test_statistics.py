@@ -1,5 +1,7 @@
 """Statistics of methods at equal budgets against known answers."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,22 +9,28 @@ from scipy.stats import false_discovery_control, ttest_ind, ttest_rel, wilcoxon
 from test_evidence import write_runs
 
 from ecc.evidence import statistics, tables
-from ecc.evidence.statistics import contrast, interval
+from ecc.evidence.statistics import bootstrap, contrast, interval
 
 
-def covered(budgets: int, seeds: int, spread: float = 1.0) -> float:
-    """How often an interval has the truth; the last budget's seeds spread `spread` times as far."""
+def covered(of, budgets: int, seeds: int, spread: float, draws: int = 1000) -> float:
+    """How often it has the truth; the last budget's seeds spread `spread` times as far."""
     rng = np.random.default_rng(1)
     deviations = np.geomspace(1, spread, budgets)[:, None]
-    cells = 0.3 + 0.05 * deviations * rng.normal(size=(1000, budgets, seeds))
-    found = [interval(cell) for cell in cells]
+    cells = 0.3 + 0.05 * deviations * rng.normal(size=(draws, budgets, seeds))
+    found = [of(cell) for cell in cells]
     return float(np.mean([one.low <= 0.3 <= one.high for one in found]))
 
 
 @pytest.mark.parametrize(("budgets", "seeds"), [(1, 2), (1, 3), (2, 3), (8, 2), (8, 3)])
 @pytest.mark.parametrize("spread", [1.0, 30.0])
 def test_an_interval_covers_the_truth_as_often_as_it_says(budgets, seeds, spread):
-    assert 0.92 <= covered(budgets, seeds, spread) <= 0.995
+    assert 0.93 <= covered(interval, budgets, seeds, spread) <= 0.99
+
+
+@pytest.mark.parametrize(("budgets", "seeds"), [(4, 2), (4, 3), (8, 2), (8, 3)])
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_a_bootstrap_over_budgets_covers_the_truth_as_well(budgets, seeds, spread):
+    assert 0.92 <= covered(bootstrap, budgets, seeds, spread, 300) <= 0.995
 
 
 def test_a_contrast_has_the_degrees_of_freedom_of_welch():
@@ -34,6 +42,10 @@ def test_a_contrast_has_the_degrees_of_freedom_of_welch():
     assert of.mean / of.error == pytest.approx(known.statistic)
     less = ttest_ind(one, other, equal_var=False, alternative="less")
     assert of.below(0.0) == pytest.approx(less.pvalue)
+    by_scipy = ttest_ind(one, other, equal_var=False).confidence_interval()
+    assert astuple(interval([one, other], [1, -1]))[1:] == pytest.approx(
+        (by_scipy.low, by_scipy.high)
+    )
     alike = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     assert contrast(alike).freedom == pytest.approx(4)
 
@@ -47,14 +59,15 @@ def test_the_mean_of_an_interval_is_exact_and_weights_make_contrasts():
 
 def test_the_same_values_have_the_same_interval():
     cells = [[0.1, 0.4, 0.2], [0.7, 0.5, 0.9]]
-    assert interval(cells) == interval(cells)
+    assert bootstrap(cells) == bootstrap(cells)
 
 
 @pytest.mark.parametrize("cells", [[[0.5], [0.7]], [[0.5, 0.5], [0.7, 0.7]]])
 def test_without_a_spread_there_is_a_mean_and_no_interval(cells):
-    one = interval(cells)
-    assert one.mean == pytest.approx(0.6)
-    assert np.isnan([one.low, one.high, contrast(cells).below(0.0)]).all()
+    for one in (interval(cells), bootstrap(cells)):
+        assert one.mean == pytest.approx(0.6)
+        assert np.isnan([one.low, one.high]).all()
+    assert np.isnan(contrast(cells).below(0.0))
 
 
 @pytest.fixture(scope="module")

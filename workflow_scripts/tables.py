@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from ecc import runs
 from ecc.evidence import tables as evidence
 from ecc.logs import job
@@ -23,7 +25,7 @@ def tables(
         "accuracy_at_budget": accuracies,
         "comparison": compared,
         "table_01": evidence.table_01(methods, accuracies),
-        "table_02": evidence.table_02(compared),
+        "table_02": evidence.table_02(compared, pd.read_csv(published)),
         "closing": evidence.closing(metrics),
         "limits": evidence.limits(metrics),
         "widths": evidence.widths(metrics),

@@ -6,7 +6,7 @@ order of summation changes.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -133,20 +133,34 @@ def comparison(accuracies: pd.DataFrame) -> pd.DataFrame:
     return to_table(tidy(frame, [*COMPARISON, "metric"], [*where, "method"]))
 
 
-def table_02(compared: pd.DataFrame) -> pd.DataFrame:
+def table_02(compared: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """The paper's Table 2 from `comparison`: mean IoU of ERFNet after fine-tuning, over the seeds.
 
-    A row for each method, a column for each platform and budget, the widest first.
+    A row for each method, a column for each platform and budget, the widest first, and beside each
+    what the paper has (`paper_`, from paper_values.csv) at its own budget of the same rank: those
+    are of other widths and images, so that joules and IoUs differ.
     """
     found = from_table(compared)
     found = found[(found["experiment"] == "erfnet") & (found["stage"] == "after_finetuning")]
     found = found[found["limits"] == NO_LIMITS]
-    columns = {}
-    ordered = found.sort_values(["platform", "budget_j"], ascending=[True, False])
-    for (platform, budget), part in ordered.groupby(["platform", "budget_j"], sort=False):
+    theirs = published[(published["source"] == "ECC") & (published["experiment"] == "table2")]
+    at = theirs["quantity"].str.extract(r"mean_iou_at_(.+)_J$")[0]
+    theirs = theirs.assign(budget_j=at.astype(float)).dropna(subset="budget_j")
+    columns: dict[str, pd.Series[float]] = {}
+    for platform, part in found.groupby("platform"):
         unit = UNITS[part["metric"].iloc[0]]
-        columns[f"{platform}_{budget:.6g}_{unit}"] = part.set_index("method")["mean"]
+        ours = _by_budget(part, f"{platform}_{{:.6g}}_{unit}", "mean")
+        paper = theirs[theirs["platform"] == platform]
+        beside = _by_budget(paper, f"paper_{platform}_{{:.6g}}_J", "value")
+        for pair in zip_longest(ours, beside):
+            columns |= dict(one for one in pair if one is not None)
     return pd.DataFrame(columns).rename_axis("method").reset_index()
+
+
+def _by_budget(frame: pd.DataFrame, name: str, value: str) -> list[tuple[str, "pd.Series[float]"]]:
+    """`value` of the methods at each budget, the widest first, by a name that tells it."""
+    budgets = frame.sort_values("budget_j", ascending=False).groupby("budget_j", sort=False)
+    return [(name.format(budget), cell.set_index("method")[value]) for budget, cell in budgets]
 
 
 def closing(metrics: Paths) -> pd.DataFrame:

@@ -86,7 +86,6 @@ class Slurm:
         lines = path.read_text().splitlines() if path.exists() else []
         return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
 
-
     def queue(self) -> dict[str, str]:
         """The state of every job by its number, as squeue shows it, those that have ended too."""
         shown = self.ask("squeue", "--states=all", "--noheader", "--format=%i %T")
