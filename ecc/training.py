@@ -445,8 +445,13 @@ def _fingerprint(
     for key in ("device", "checkpoint_every"):
         relevant.pop(key)
     of_split = len(split), split.task, getattr(split, "fingerprint", "")
-    of_loss = getattr(loss, "__qualname__", type(loss).__name__)
-    held = getattr(loss, "__dict__", {}).values()  # a teacher
-    networks = [checkpoints.identity(m) for m in (model, *held) if isinstance(m, nn.Module)]
-    told = checkpoints.LIBRARY, relevant, seed, of_split, of_loss, repr(update), networks
+    networks = checkpoints.identity(model), identity_of_loss(loss)
+    told = checkpoints.LIBRARY, relevant, seed, of_split, repr(update), networks
     return checkpoints.digest(told, pack(model, optimizer))
+
+
+def identity_of_loss(loss: Loss) -> list[str]:
+    """Its name, and what the networks that it holds compute: a teacher."""
+    held = [each for each in getattr(loss, "__dict__", {}).values() if isinstance(each, nn.Module)]
+    name = getattr(loss, "__qualname__", type(loss).__name__)
+    return [name, *map(checkpoints.identity, held)]
