@@ -1,21 +1,28 @@
 """Several processes that train one network, a GPU each: every one takes its part of each batch.
 
 All do the same work on the same numbers; their gradients are added up after every backward pass, so
-that weights stay the same in all. Only the first writes files (`ecc.runs.temporary`).
+that weights stay the same in all. Only the first writes files (`ecc.runs.temporary`). A signal to
+one of them, or to the process that has launched them, ends all at the same iteration.
 """
 
 import logging
 import multiprocessing
 import os
 import socket
+import sys
+import time
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, distributed, nn
 
+from ecc import stopping
 from ecc.errors import UserError
+
+SAVES_S = 60.0  # what processes may take to end by themselves
 
 
 def launch(processes: int, device: str, work: Callable[[], None]) -> None:
@@ -45,11 +52,25 @@ def launch(processes: int, device: str, work: Callable[[], None]) -> None:
         except Exception as error:
             if said.exists():
                 raise UserError(said.read_text()) from error
+            if number := getattr(error, "sigval", 0):  # torch's launcher has heard a signal
+                sys.exit(128 + number)
             # The whole traceback of a process: its last line says what it was.
             raise RuntimeError(str(error).strip().splitlines()[-1]) from error
         finally:
-            for child in multiprocessing.active_children():
-                child.terminate()
+            _end(multiprocessing.active_children())
+
+
+def _end(children: Sequence[BaseProcess]) -> None:
+    """Asks processes to end, which may have to save first; a signal meanwhile kills them."""
+    try:
+        for child in children:
+            child.terminate()
+        until = time.monotonic() + SAVES_S
+        for child in children:
+            child.join(max(0.0, until - time.monotonic()))
+    finally:
+        for child in children:
+            child.kill()
 
 
 def _free_port() -> str:
@@ -62,6 +83,7 @@ def _free_port() -> str:
 def _guarded(work: Callable[[], None], said: Path) -> None:
     from accelerate import PartialState
 
+    stopping.listen(patient=True)  # not as torch's launcher does
     state = PartialState()
     os.environ["RANK"] = str(state.process_index)
     torch.set_num_threads(max(1, torch.get_num_threads() // state.num_processes))
@@ -79,6 +101,23 @@ def place() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
+
+
+def asked() -> bool:
+    """Whether one of the processes is asked to end; then all are (`ecc.stopping`)."""
+    if place()[1] > 1:
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        number = torch.tensor(stopping.number(), device=device)
+        distributed.all_reduce(number, distributed.ReduceOp.MAX)
+        stopping.ask(int(number))
+    return stopping.asked()
+
+
+def leave() -> None:
+    """Ends all processes, of which each has heard so from `asked`, once the first has saved."""
+    if place()[1] > 1:
+        distributed.barrier()
+    stopping.leave_if_asked()
 
 
 def own_parts(tensor: Tensor, parts: int) -> Sequence[Tensor]:

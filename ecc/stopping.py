@@ -14,10 +14,17 @@ from types import FrameType
 
 _asked: int | None = None  # the signal's number
 _deferred = 0
+_patient = False
 
 
-def listen() -> None:
-    """From now on signals mean what this module says. Call it in the main thread."""
+def listen(patient: bool = False) -> None:
+    """From now on signals mean what this module says. Call it in the main thread.
+
+    `patient`: as many as come wait where they are deferred. So they do in a process of several,
+    which may get one of its own and that of its parent; the parent kills it if need be.
+    """
+    global _patient
+    _patient = patient
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _note)
 
@@ -42,6 +49,17 @@ def asked() -> bool:
     return _asked is not None
 
 
+def number() -> int:
+    """The signal that the process was sent; 0 for none."""
+    return _asked or 0
+
+
+def ask(number: int) -> None:
+    """The process is to end as if it had been sent this signal, unless it was sent one."""
+    global _asked
+    _asked = _asked or number or None
+
+
 def leave_if_asked() -> None:
     """Ends the process, as an exception, so that unfinished files are removed."""
     if _asked is not None:
@@ -62,5 +80,5 @@ def alive(process: int) -> bool:
 def _note(number: int, _: FrameType | None) -> None:
     global _asked
     before, _asked = _asked, number
-    if not _deferred or before is not None:
+    if not _deferred or (before is not None and not _patient):
         leave_if_asked()

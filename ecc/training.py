@@ -204,8 +204,7 @@ def train(
         torch.compiler.reset()  # of each forward pass torch compiles eight networks, and then none
     called: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     progress = _Progress(len(history), settings.iterations, description)
-    alone = checkpoint is not None and settings.processes == 1  # no process waits for this one
-    with stopping.deferred(alone), processors.padded_beforehand(model, device):
+    with stopping.deferred(checkpoint is not None), processors.padded_beforehand(model, device):
         for iteration in range(len(history), settings.iterations):
             # One seed an iteration: a resumed run draws the same augmentation and dropout.
             torch.manual_seed(seed * 1_000_003 + iteration)
@@ -233,9 +232,10 @@ def train(
             done, every = iteration + 1, settings.checkpoint_every
             last = done == settings.iterations > every  # what follows may be killed as well
             if checkpoint is not None:
-                if done % every == 0 or last or stopping.asked():
+                if (asked := parallel.asked()) or done % every == 0 or last:
                     run.save(checkpoint)
-                stopping.leave_if_asked()
+                if asked:
+                    parallel.leave()
     progress.close()
     columns = None if history else ["iteration", "loss", "learning_rate"]
     return pd.DataFrame(history, columns=columns).astype({"iteration": int})
@@ -445,8 +445,13 @@ def _fingerprint(
     for key in ("device", "checkpoint_every"):
         relevant.pop(key)
     of_split = len(split), split.task, getattr(split, "fingerprint", "")
-    of_loss = getattr(loss, "__qualname__", type(loss).__name__)
-    held = getattr(loss, "__dict__", {}).values()  # a teacher
-    networks = [checkpoints.identity(m) for m in (model, *held) if isinstance(m, nn.Module)]
-    told = checkpoints.LIBRARY, relevant, seed, of_split, of_loss, repr(update), networks
+    networks = checkpoints.identity(model), identity_of_loss(loss)
+    told = checkpoints.LIBRARY, relevant, seed, of_split, repr(update), networks
     return checkpoints.digest(told, pack(model, optimizer))
+
+
+def identity_of_loss(loss: Loss) -> list[str]:
+    """Its name, and what the networks that it holds compute: a teacher."""
+    held = [each for each in getattr(loss, "__dict__", {}).values() if isinstance(each, nn.Module)]
+    name = getattr(loss, "__qualname__", type(loss).__name__)
+    return [name, *map(checkpoints.identity, held)]

@@ -1,10 +1,11 @@
 """EAP: restoration and least squares against brute force, zeros that stay, energies that fall."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
@@ -14,7 +15,7 @@ from ecc import config
 from ecc.channels import trace
 from ecc.errors import UserError
 from ecc.evidence import eap as evidence
-from ecc.finegrained import FewerClasses, Settings, load_fewer, of_layers, record, rounds
+from ecc.finegrained import FewerClasses, Progress, Settings, Study, load_fewer, of_layers, record
 from ecc.finegrained.densities import densities
 from ecc.finegrained.filters import largest, prune_filters, restore
 from ecc.finegrained.rounds import FixedWeights, prune_once
@@ -174,35 +175,113 @@ def test_recorded_inputs_times_weights_are_the_outputs(tiny_problem, name):
     assert len(outputs) == 32 * (1 if name == "layers.13" else 3)
 
 
-@pytest.fixture
-def study(tiny_problem, training_settings):
-    """A function that runs rounds on the tiny network; returns them and the energy function."""
+class KilledError(Exception):
+    pass
 
-    def run(iterations=5, required=0.0, trained=0, **changes):
+
+class Fatal(TaskLoss):
+    """Counts what it is asked for; dies the nth time."""
+
+    def __init__(self, at=None):
+        super().__init__(CLASSIFICATION)
+        self.asked, self.at = 0, at
+
+    def __call__(self, model, images, labels):
+        if self.asked == self.at:
+            raise KilledError
+        self.asked += 1
+        return super().__call__(model, images, labels)
+
+
+@pytest.fixture
+def made(tiny_problem, training_settings):
+    """A function that makes a study of the tiny network; returns its structure and problem too."""
+
+    def make(iterations=5, required=0.0, trained=0, loss=None, **changes):
         problem = tiny_problem()
         model = problem.dense
         if trained:
             steps = training_settings(iterations=trained)
             train(model, problem.train, TaskLoss(CLASSIFICATION), steps, seed=0)
         structure = trace(model, SIZE).structure
-        names = [operation.name for operation in structure.operations]
-        energy = of_layers(EYERISS, structure)
         given = {"images": 48, "rounds": 3, "threshold": 1.0, **changes}
-        found = rounds(
+        found = Study(
             model,
-            names,
-            energy,
-            TaskLoss(CLASSIFICATION),
+            [operation.name for operation in structure.operations],
+            of_layers(EYERISS, structure),
+            loss or TaskLoss(CLASSIFICATION),
             problem.train,
             problem.holdout,
             Settings(**given),
-            training_settings(iterations=iterations),
+            training_settings(iterations=iterations, checkpoint_every=2),
             required=required,
             seed=0,
         )
-        return list(found), structure, problem
+        return found, structure, problem
+
+    return make
+
+
+@pytest.fixture
+def study(made):
+    """A function that runs the rounds of a study, and returns them in its place."""
+
+    def run(**given):
+        found, structure, problem = made(**given)
+        return list(found.rounds()), structure, problem
 
     return run
+
+
+@pytest.mark.parametrize("fatal", [[3], [5, 4], [8, 3, 2], [15]])
+def test_a_killed_study_ends_as_a_whole_one(made, tmp_path, fatal):
+    """Killed in a training, at its first iteration, several times, and not at all."""
+    path, counts = tmp_path / "checkpoint.safetensors", []
+
+    def run(loss, path=None):
+        own, structure, problem = made(kept=0.8, loss=loss)
+        progress = Progress.of(own, path) if path else Progress()
+        found = own.rounds(progress.last, path)
+        return record(found, structure, problem.holdout, progress)
+
+    whole = run(Fatal())
+    for at in [*fatal, None]:
+        loss = Fatal(at)
+        try:
+            found = run(loss, path)
+        except KilledError:
+            assert at is not None
+        counts.append(loss.asked)
+    assert sum(counts) <= 15 + len(fatal)  # of 15 in all; two an iteration are lost at most
+    pd.testing.assert_frame_equal(found.rounds, whole.rounds)
+    pd.testing.assert_frame_equal(found.layers, whole.layers)
+    assert found.last.number == whole.last.number == 3
+    states = found.last.model.state_dict(), whole.last.model.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rounds_of_another_study_are_not_used(made, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    own, structure, problem = made()
+    record(own.rounds(None, path), structure, problem.holdout, Progress.of(own, path))
+    assert Progress.of(own, path).last.number == 3
+    for other in (
+        replace(own, settings=replace(own.settings, kept=0.8)),
+        replace(own, training=replace(own.training, iterations=4)),
+        replace(own, required=0.1),
+        replace(own, seed=1),
+        replace(own, names=own.names[::-1]),
+        replace(own, energy=lambda weights, inputs: 2 * own.energy(weights, inputs)),
+        replace(own, train_on=FewerClasses(own.train_on, 2)),
+        replace(own, loss=Fatal()),
+        replace(own, model=made(trained=1)[0].model),
+    ):
+        progress = Progress.of(other, path)
+        assert progress.last is None
+        assert not progress.rows
+    elsewhere = replace(own.training, device="auto", checkpoint_every=7)
+    assert Progress.of(replace(own, training=elsewhere), path).last.number == 3
 
 
 @pytest.mark.parametrize("changes", [{}, {"order": "forward"}, {"local": False}])

@@ -16,6 +16,7 @@ from sample_energy import sample_energy
 from ecc import energy
 from ecc.energy import bilinear, fitting, lookup
 from ecc.errors import UserError
+from ecc.files import seal, seal_of
 from ecc.platforms import Deployed
 from ecc.structure import Group, Operation, Structure
 
@@ -159,6 +160,7 @@ def test_chunks_of_samples_give_the_same_files_as_one_job(settings, size, tmp_pa
         sample_chunk(
             tmp_path / "structure.json", **own, first=first, count=counted, file=chunks[-1]
         )
+        seal(chunks[-1])
     for folder, parts in (("whole", []), ("chunked", chunks)):
         names = {"samples": "samples.csv", "sweep": "sweep.csv", "dense": "dense.json"}
         files = {key: tmp_path / folder / name for key, name in names.items()}
@@ -176,6 +178,7 @@ def test_chunks_of_samples_give_the_same_files_as_one_job(settings, size, tmp_pa
     for name in names.values():
         written = [(tmp_path / folder / name).read_bytes() for folder in ("whole", "chunked")]
         assert written[0] == written[1]
+    assert not any(seal_of(chunk).exists() for chunk in chunks)
 
 
 def test_chunks_that_are_not_all_samples_are_refused():

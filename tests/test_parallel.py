@@ -1,12 +1,18 @@
 """Two processes on the CPU train what one does, and only the first of them writes."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from ecc import stopping
+from ecc.checkpoints import read_tensors
 
 ROOT = Path(__file__).parents[1]
 # In a process of its own: forking one that has run torch's threads may hang.
@@ -89,6 +95,95 @@ def both(folder):
 
 both(Path(sys.argv[1]))
 """
+
+
+# Trains for as long as nobody stops it.
+STOPPED = """
+import os, sys, time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+sys.path[:0] = ["{root}", "{root}/tests"]
+from conftest import MemorySplit, TinyNetwork
+from ecc import parallel
+from ecc.logs import job
+from ecc.tasks import CLASSIFICATION
+from ecc.training import TaskLoss, TrainingSettings, train
+
+folder, launcher = Path(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+
+
+class Slow:
+    def __call__(self, iteration, optimizer):
+        (folder / f"begun-{{parallel.place()[0]}}-{{os.getpid()}}").touch()
+        time.sleep(0.01)
+        return {{}}
+    def state(self): return {{}}
+    def restore(self, state): pass
+    def __repr__(self): return "Slow"
+
+
+def work():
+    torch.manual_seed(0)
+    settings = TrainingSettings(
+        100_000, batch_size=8, device="cpu", checkpoint_every=100_000, processes=2
+    )
+    path = folder / "checkpoint.safetensors"
+    train(TinyNetwork(), MemorySplit(), TaskLoss(CLASSIFICATION), settings, seed=0,
+          update=Slow(), checkpoint=path)
+
+
+if launcher == "gpus":  # the launcher for them, with processes on the CPU all the same
+    torch.cuda.device_count = lambda: 2
+with job(folder / "run.log"):
+    parallel.launch(2, "auto" if launcher == "gpus" else "cpu", work)
+"""
+
+
+def begun(folder):
+    """Process ids by their rank, once both train."""
+    names = [path.name.split("-")[1:] for path in folder.glob("begun-*")]
+    return {int(rank): int(pid) for rank, pid in names}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "to"),
+    [*(("cpu", to) for to in ("parent", "everyone", "first", "second")), ("gpus", "parent")],
+)
+def test_processes_that_one_signal_reaches_save_and_leave_together(tmp_path, launcher, to):
+    said, iterations = tmp_path / "said", 0
+    for life in ("first", "second"):  # which goes on from what the first has saved
+        for mark in tmp_path.glob("begun-*"):
+            mark.unlink()
+        with said.open("w") as output:
+            run = subprocess.Popen(
+                [sys.executable, "-c", STOPPED.format(root=ROOT), str(tmp_path), launcher],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        while len(begun(tmp_path)) < 2:
+            assert run.poll() is None, said.read_text()[-2000:]
+            time.sleep(0.05)
+        children = begun(tmp_path)
+        if to == "everyone":
+            os.killpg(run.pid, signal.SIGTERM)
+        else:
+            os.kill({"parent": run.pid, "first": children[0], "second": children[1]}[to], 15)
+        code = run.wait(timeout=60)
+        if to in ("parent", "everyone"):
+            assert code == 128 + signal.SIGTERM, said.read_text()[-2000:]
+        else:  # of a job whose process is killed behind its back
+            assert code
+        assert not any(map(stopping.alive, children.values()))
+        tensors, _ = read_tensors(tmp_path / "checkpoint.safetensors")
+        assert iterations < len(tensors["history"]) < 100_000
+        resumed = f"after {iterations} steps" in (tmp_path / "run.log").read_text()
+        assert resumed is (life == "second")
+        iterations = len(tensors["history"])
 
 
 @pytest.fixture(scope="module")

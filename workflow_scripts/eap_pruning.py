@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ecc import data, platforms, runs
-from ecc.finegrained import FewerClasses, Settings, load_fewer, of_layers, record, rounds
+from ecc.finegrained import FewerClasses, Progress, Settings, Study, load_fewer, of_layers, record
 from ecc.logs import job
 from ecc.networks import Network
 from ecc.training import (
@@ -45,6 +45,7 @@ def eap_pruning(
     on_train, on_holdout, on_validation = (
         FewerClasses(split, classes) for split in (found.train, found.holdout, found.validation)
     )
+    checkpoint = Path(files["model"]).with_name("checkpoint.safetensors")
     model = load_fewer(few.build(), whole)
     if classes < found.classes:
         train(
@@ -53,24 +54,24 @@ def eap_pruning(
             TaskLoss(on_train.task),
             settings,
             seed=seed,
+            checkpoint=checkpoint.with_stem(f"{checkpoint.stem}-classes"),
             description="fewer classes",
         )
-    pruned = record(
-        rounds(
-            model,
-            [operation.name for operation in few.structure.operations],
-            of_layers(platforms.make("eap", platform), few.structure),
-            Distillation(model, on_train.task),
-            on_train,
-            on_holdout,
-            Settings(**pruning),
-            settings,
-            required=required,
-            seed=seed,
-        ),
-        few.structure,
-        on_validation,
+    study = Study(
+        model,
+        [operation.name for operation in few.structure.operations],
+        of_layers(platforms.make("eap", platform), few.structure),
+        Distillation(model, on_train.task),
+        on_train,
+        on_holdout,
+        Settings(**pruning),
+        settings,
+        required=required,
+        seed=seed,
     )
+    progress = Progress.of(study, checkpoint)
+    rounds = study.rounds(progress.last, checkpoint)
+    pruned = record(rounds, few.structure, on_validation, progress)
     numbered = {"classes": classes, "required_accuracy": required}
     runs.write_csv(files["rounds"], pruned.rounds.assign(**numbered))
     runs.write_csv(files["layers"], pruned.layers.assign(**numbered))
@@ -78,6 +79,7 @@ def eap_pruning(
     settings_used = {"pruning": pruning, "finetuning": training, "platform": platform}
     last = {**numbered, "last_accepted_round": pruned.last.number, **settings_used}
     runs.write_json(files["metrics"], {**last, **runs.record(seed, started)})
+    runs.finished(checkpoint)
 
 
 if __name__ == "__main__":

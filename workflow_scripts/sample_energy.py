@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ecc import energy, metrics, platforms, runs
+from ecc.files import unseal
 from ecc.logs import job
 from ecc.structure import Structure
 
@@ -73,6 +74,8 @@ def sample_energy(
             "campaign": campaign and campaign.provenance,
         },
     )
+    for chunk in chunks:  # which are removed next
+        unseal(chunk)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class FewerClasses:
         if not 1 < classes <= split.classes:
             raise UserError(f"{classes} target classes: give 2 to {split.classes}")
         self.split, self.classes, self.task = split, classes, split.task
+        self.fingerprint = f"{getattr(split, 'fingerprint', '')} {classes}"
         self.count = sum(len(labels) for _, labels in self.ordered(256))
 
     def __len__(self) -> int:

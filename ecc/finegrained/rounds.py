@@ -7,7 +7,8 @@ it already pruned, then the whole network trained with its zeros fixed; and agai
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ecc import checkpoints
 from ecc.errors import require
 from ecc.finegrained.densities import densities
 from ecc.finegrained.filters import largest, prune_filters
 from ecc.methods.recording import Recordable, Recorder, layer_of
-from ecc.training import Loss, Split, TrainingSettings, evaluate, train
+from ecc.training import Loss, Split, TrainingSettings, evaluate, identity_of_loss, train
 
 logger = logging.getLogger(__name__)
 
@@ -106,44 +108,84 @@ class FixedWeights:
         """Nothing to restore: the zeros are those of the weights."""
 
 
-def rounds(
-    model: nn.Module,
-    names: Sequence[str],
-    energy: Energy,
-    loss: Loss,
-    train_on: Split,
-    holdout: Split,
-    settings: Settings,
-    training: TrainingSettings,
-    *,
-    required: float,
-    seed: int,
-) -> Iterator[Round]:
-    """Prunes a copy of `model` round by round; yields the given network as round 0 first.
+@dataclass(frozen=True)
+class Study:
+    """What the rounds of a network need.
 
     `names` are the layers, in forward order. `training` is one round's, with the zeros fixed.
-    Accepted are rounds whose hold-out accuracy is at least `required` - threshold; the first that
-    is not is the last one yielded.
+    Accepted are rounds whose hold-out accuracy is at least `required` - threshold.
     """
-    current = copy.deepcopy(model)
-    number, state = 0, _state(0, current, names, energy, holdout, required - settings.threshold)
-    yield state
-    while number < settings.rounds and state.accepted:
-        number += 1
-        tolerance = settings.tolerance * settings.growth ** (number - 1)
-        now = replace(settings, tolerance=tolerance)
-        prune_once(current, names, state.energy_j, train_on, now, seed=seed + number)
-        train(
-            current,
-            train_on,
-            loss,
-            training,
-            seed=seed + 7919 * number,
-            update=FixedWeights(current, names),
-            description=f"round {number}",
-        )
-        state = _state(number, current, names, energy, holdout, required - settings.threshold)
-        yield state
+
+    model: nn.Module
+    names: Sequence[str]
+    energy: Energy
+    loss: Loss
+    train_on: Split
+    holdout: Split
+    settings: Settings
+    training: TrainingSettings
+    required: float
+    seed: int
+
+    def rounds(self, begun: Round | None = None, checkpoint: Path | None = None) -> Iterator[Round]:
+        """Prunes a copy of the network round by round; yields it as given as round 0 first.
+
+        The first round that is not accepted is the last one. With `begun`, an accepted round, it
+        goes on after that one. A training has a checkpoint of its own beside `checkpoint`.
+        """
+        current = copy.deepcopy(self.model if begun is None else begun.model)
+        state = begun or self._state(0, current)
+        if begun is None:
+            yield state
+        while state.number < self.settings.rounds and state.accepted:
+            number = state.number + 1
+            tolerance = self.settings.tolerance * self.settings.growth ** (number - 1)
+            now = replace(self.settings, tolerance=tolerance)
+            energy_j, seed = state.energy_j, self.seed + number
+            prune_once(current, self.names, energy_j, self.train_on, now, seed=seed)
+            beside = checkpoint and checkpoint.with_stem(f"{checkpoint.stem}-{number}")
+            train(
+                current,
+                self.train_on,
+                self.loss,
+                self.training,
+                seed=self.seed + 7919 * number,
+                update=FixedWeights(current, self.names),
+                checkpoint=beside,
+                description=f"round {number}",
+            )
+            state = self._state(number, current)
+            yield state
+            if beside is not None:  # whoever keeps rounds has kept this one
+                beside.unlink(missing_ok=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that decides the rounds: those of another study must not be used."""
+        training = asdict(self.training)
+        for key in ("device", "checkpoint_every"):
+            training.pop(key)
+        splits = [
+            (len(split), split.task, getattr(split, "fingerprint", ""))
+            for split in (self.train_on, self.holdout)
+        ]
+        some = np.random.default_rng(0).random((8, 2, len(self.names)))
+        joules = [
+            self.energy(weights, inputs).tolist() for weights, inputs in [*some, some[0] ** 0]
+        ]
+        own = self.names, self.settings, training, self.required, self.seed, splits, joules
+        networks = checkpoints.identity(self.model), identity_of_loss(self.loss)
+        return checkpoints.digest((checkpoints.LIBRARY, own, networks), {})
+
+    def _state(self, number: int, model: nn.Module) -> Round:
+        device = str(next(model.parameters()).device)
+        accuracy = evaluate(model, self.holdout, device=device)
+        images = (images for images, _ in self.holdout.ordered(256))
+        weights, inputs = densities(model, self.names, images)
+        energy_j = self.energy(weights, inputs)
+        logger.info("round %d: %.6g J, hold-out accuracy %.4f", number, energy_j.sum(), accuracy)
+        accepted = accuracy >= self.required - self.settings.threshold
+        return Round(number, copy.deepcopy(model), weights, inputs, energy_j, accuracy, accepted)
 
 
 def prune_once(
@@ -206,20 +248,3 @@ def _prune_by_magnitude(layer: Recordable, kept: float) -> None:
     """The largest weights of a whole layer stay (Han et al., 2015)."""
     support = largest(layer.weight.detach().cpu().reshape(1, -1).numpy(), 1 - kept)
     layer.weight.mul_(torch.from_numpy(support).view_as(layer.weight))
-
-
-def _state(
-    number: int,
-    model: nn.Module,
-    names: Sequence[str],
-    energy: Energy,
-    holdout: Split,
-    required: float,
-) -> Round:
-    device = str(next(model.parameters()).device)
-    accuracy = evaluate(model, holdout, device=device)
-    weights, inputs = densities(model, names, (images for images, _ in holdout.ordered(256)))
-    energy_j = energy(weights, inputs)
-    logger.info("round %d: %.6g J, hold-out accuracy %.4f", number, energy_j.sum(), accuracy)
-    accepted = accuracy >= required
-    return Round(number, copy.deepcopy(model), weights, inputs, energy_j, accuracy, accepted)

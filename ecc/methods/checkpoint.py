@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecc import checkpoints, stopping
+from ecc import checkpoints, parallel, stopping
 from ecc.checkpoints import Rows
 from ecc.methods.problem import Binding, Limit, Problem
 
@@ -52,12 +52,13 @@ class Checkpoint:
         if self.path is None:
             return
         due = time.monotonic() - self.saved >= EVERY_S
-        if not (at_once or due or stopping.asked()):
+        if not ((asked := parallel.asked()) or at_once or due):
             return
         effort = {"effort": torch.tensor(astuple(self.problem.effort))}
         checkpoints.write(self.path, self.fingerprint, history, {**state(), **effort})
         self.saved = time.monotonic()
-        stopping.leave_if_asked()
+        if asked:
+            parallel.leave()
 
     def restore(self) -> tuple[Rows, dict[str, Tensor]] | None:
         """History and tensors of this very search, if some were saved; the effort is put back."""

@@ -113,9 +113,11 @@ def moved(folder: Path, expected: dict[str, bytes]) -> list[str]:
 
 
 def litter(folder: Path) -> list[str]:
-    """What a run that has ended must not leave: half files, checkpoints."""
+    """What a run that has ended must not leave: half files, checkpoints, seals of no file."""
     results = folder / RESULTS
     found = [*results.rglob("*.part"), *results.rglob("checkpoint*")]
+    seals = results.rglob(".*.sha256")
+    found += [path for path in seals if not path.with_name(path.stem[1:]).exists()]
     return [str(path.relative_to(folder)) for path in found]
 
 
