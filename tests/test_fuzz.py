@@ -1,5 +1,6 @@
 """A short run of the fuzzing of configurations and files, and what it is built of."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 
 from ecc import config
 from ecc.errors import UserError
-from tests.fuzz import configurations, files, oracle
+from tests.fuzz import __main__ as command, configurations, files, oracle
 
 ROOT = Path(__file__).parents[1]
 
@@ -155,3 +156,21 @@ def test_changes_are_written_as_they_are_meant():
     assert "b: 010" in text
     assert "b: yes" in text
     assert configurations.plain({"x": pairs}) == {"x": {"a": 1, "b": True}} == yaml.safe_load(text)
+
+
+def test_counts_are_printed_where_one_is_wrong(monkeypatch, capsys):
+    def wrong(given, counts):
+        counts.update(tried=3, refused=2, wrong=1)
+        command._tell("files", 2, "read as something else", given)
+
+    monkeypatch.setattr(command, "files", wrong)
+    with pytest.raises(command.WrongError, match="--index 2"):
+        command.main(["--configurations", "0", "--files", "9", "--seed", "5"])
+    assert "files, seed 5: 3 tried, 0 read, 2 refused, 1 wrong" in capsys.readouterr().out
+
+
+def test_a_file_with_code_is_repeated_by_a_command_of_its_own():
+    given = argparse.Namespace(seed=5, go_on=False)
+    with pytest.raises(command.WrongError) as raised:
+        command._tell("files", None, "the code in it was run", given)
+    assert str(raised.value).endswith("--seed 5 --files 1 --configurations 0")

@@ -55,7 +55,7 @@ def main() -> int:
             place = workspace.clone(folder / "killed")
             survived = kills.kill_often(place, expected, given.kills, seed, _say)
             told = ", ".join(f"{number} {name}" for name, number in sorted(survived.items()))
-            _say(f"{given.kills} kills survived ({told}): the tables are the same")
+            _say(f"{given.kills} kills of jobs survived ({told}): the tables are the same")
         for name in given.faults:
             if name in disks.MOUNT and os.environ.get(OWN_MOUNTS) is None:
                 _say(f"{name}: skipped, it mounts a disk and needs root")

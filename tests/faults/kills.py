@@ -18,6 +18,9 @@ KINDS = ("main", "group", "job")
 # Moments of kills in units of what a plan (`-n`) takes, which measures the machine and its load:
 # half of them while a run starts, half late enough for jobs to end, else no run would get on.
 MOMENTS = ((0.3, 1.5, 0.5), (1.5, 6.0, 0.5))  # from, to, probability
+# Of these iterations a checkpoint is written: trainings are short, and few kills would meet one.
+OFTEN = "training:\n  checkpoint_every: 1\n"
+SURELY = 50  # of so many kills, runs go on from some checkpoint
 PARTS = ("tables", "figures", "finetuned", "compressed", "dense", "energy_models", "eap", "data")
 
 
@@ -40,39 +43,53 @@ def kill_often(
 ) -> Counter[str]:
     """Runs the workflow in `folder`, a clone, kills it `count` times, and lets it end.
 
-    Where a run ends before, its tables are compared, some results are deleted, and it goes on.
-    Returns kills by kind, restarts, runs that ended in between. Raises WrongError for tables that
-    differ from the `expected` ones, jobs that do not stop, runs that do not go on.
+    A kill counts where a job of the run had begun. Where a run ends before its kill, its tables are
+    compared, some results are deleted, and it goes on. Returns kills by kind, those before any job,
+    restarts, runs that ended in between, and how often a training or a search was `resumed` from
+    its checkpoint. Raises WrongError for tables that differ from the `expected` ones, jobs that do
+    not stop, runs that do not go on, and where nothing ever was resumed.
     """
     rng, counts = random.Random(seed), Counter[str]()
     log, orphans = folder.with_name(f"{folder.name}.log"), 0.0
-    begun = time.monotonic()
-    workspace.snakemake(folder, *SMOKE, "-n")
-    unit_s = time.monotonic() - begun
+    (folder / "often.yaml").write_text(OFTEN)
+    smoke, stages = (*SMOKE, "often.yaml"), Counter[str]()
+    began = time.monotonic()
+    workspace.snakemake(folder, *smoke, "-n")
+    unit_s = time.monotonic() - began
     while (killed := sum(counts[kind] for kind in KINDS)) < count:
         kind, when = rng.choice(KINDS), unit_s * moment(rng)
-        run = workspace.start(folder, log, *SMOKE)
+        run = workspace.start(folder, log, *smoke)
         counts["starts"] += 1
         with suppress(subprocess.TimeoutExpired):
             run.wait(timeout=when)
+        jobs, scripts = workspace.begun(log), workspace.at_work(folder)
         if run.poll() is None and (kind := _kill(run, kind, folder, rng)):
-            counts[kind] += 1
+            counts[kind if jobs else "before any job"] += 1
+            stages.update(scripts if jobs else [])
             if rng.random() < 0.5:  # at other times the same command comes at once
                 seconds = workspace.stopped(folder)
                 if seconds is None:
                     raise WrongError("jobs go on a minute after their run was killed")
                 orphans = max(orphans, seconds)
-            say(f"kill {killed + 1} of {count}: {kind} after {when:.1f} s")
+            number = f"kill {killed + 1} of {count}" if jobs else "a kill that does not count"
+            done = f"{jobs} jobs begun, {workspace.ended(log)} ended, at work {scripts}"
+            say(f"{number}: {kind} after {when:.1f} s, {done}")
         else:
             _check_end(run.returncode, log.read_text(), folder, expected)
             counts["ended in between"] += 1
             part = rng.choice(PARTS)
             shutil.rmtree(folder / RESULTS / part)
             say(f"ended before its kill; {part} is deleted")
+        counts["resumed"] += log.read_text(errors="replace").count("resumed from")
         workspace.unlock(folder)
-    code, output = workspace.snakemake(folder, *SMOKE)
+    code, output = workspace.snakemake(folder, *smoke)
     counts["starts"] += 1
+    counts["resumed"] += output.count("resumed from")
     _check_end(code, output, folder, expected)
+    told = ", ".join(f"{number} {name}" for name, number in sorted(stages.items()))
+    say(f"scripts at work when they were killed: {told}")
+    if count >= SURELY and not counts["resumed"]:
+        raise WrongError(f"of {count} kills, no run went on from a checkpoint")
     say(f"orphans stopped within {orphans:.1f} s where they were waited for")
     return counts
 

@@ -2,13 +2,14 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -124,6 +125,28 @@ def litter(folder: Path) -> list[str]:
 def jobs(folder: Path) -> list[int]:
     """Process ids of scripts at work in `folder`, whoever has started them."""
     return _unlock_module().left(folder)
+
+
+def begun(log: Path) -> int:
+    """Jobs that a run has begun so far, by what it prints."""
+    return sum(map(int, re.findall(r"Execute (\d+) jobs", log.read_text(errors="replace"))))
+
+
+def ended(log: Path) -> int:
+    """Jobs that a run has ended so far."""
+    return log.read_text(errors="replace").count("Finished jobid: ")
+
+
+def at_work(folder: Path) -> list[str]:
+    """Names of the scripts at work in `folder`, sorted."""
+    names = []
+    for pid in jobs(folder):
+        with suppress(psutil.Error):
+            found = re.search(
+                r"/scripts/tmp\w+\.(\w+)\.py", " ".join(psutil.Process(pid).cmdline())
+            )
+            names += [found[1]] if found else []
+    return sorted(set(names))
 
 
 def processes_in(folder: Path) -> list[int]:

@@ -26,7 +26,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,10 +42,9 @@ class WrongError(Exception):
     """Something is neither taken with its meaning nor refused as it should be."""
 
 
-def configurations(cases: Sequence[Case], given: argparse.Namespace) -> Counter[str]:
-    """Plans all cases; raises WrongError for the first that goes wrong."""
+def configurations(cases: Sequence[Case], given: argparse.Namespace, counts: Counter[str]) -> None:
+    """Plans all cases, and counts them; raises WrongError for the first that goes wrong."""
     planning.warm()
-    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         context = multiprocessing.get_context("fork")
         with context.Pool(given.workers, _begin, (folder,)) as pool:
@@ -65,7 +65,6 @@ def configurations(cases: Sequence[Case], given: argparse.Namespace) -> Counter[
                 wrong = f"the command says\n{other.output}\nin process\n{one.output}"
                 counts["wrong"] += 1
                 _tell("configurations", index, f"{wrong}\n{_told(cases[index])}", given)
-    return counts
 
 
 def _begin(folder: str) -> None:
@@ -88,14 +87,13 @@ def _told(case: Case) -> str:
     return "\n".join([f"on {', '.join(case.files)}", case.what, *changed])
 
 
-def files(given: argparse.Namespace) -> Counter[str]:
-    """Damages and reads files; raises WrongError for the first that goes wrong."""
+def files(given: argparse.Namespace, counts: Counter[str]) -> None:
+    """Damages, reads and counts files; raises WrongError for the first that goes wrong."""
     import torch
 
     from . import files as targets
 
     torch.set_num_threads(1)
-    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         found = targets.Files(Path(folder))
         for index in range(given.files) if given.index is None else [given.index]:
@@ -111,15 +109,18 @@ def files(given: argparse.Namespace) -> Counter[str]:
             counts["with code in them, not run"] += 1
             if wrong:
                 counts["wrong"] += 1
-                _tell("files", 0, f"{wrong}\n{what}", given)
-    return counts
+                _tell("files", None, f"{wrong}\n{what}", given)
 
 
-def _tell(what: str, index: int, wrong: str, given: argparse.Namespace) -> None:
-    count = getattr(given, what)
+def _tell(what: str, index: int | None, wrong: str, given: argparse.Namespace) -> None:
+    """Without an index it is a file with code in it, which are read after every run of files."""
+    count = getattr(given, what) if index is not None else 1
     other = "files" if what == "configurations" else "configurations"
-    again = f"--seed {given.seed} --{what} {count} --{other} 0 --index {index}"
-    text = f"{what} {index} of {count}: {wrong}\nagain: python -m tests.fuzz {again}"
+    again = f"--seed {given.seed} --{what} {count} --{other} 0"
+    place = f"{what} with code in them" if index is None else f"{what} {index} of {count}"
+    if index is not None:
+        again += f" --index {index}"
+    text = f"{place}: {wrong}\nagain: python -m tests.fuzz {again}"
     if not given.go_on:
         raise WrongError(text)
     print(text, flush=True)
@@ -136,28 +137,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--go-on", action="store_true", help="after one that is wrong")
     given = parser.parse_args(arguments)
-    wrong, started = 0, time.monotonic()
+    wrong = 0
     if given.configurations:
         cases = planning.known_configurations().cases(given.seed, given.configurations)
         if given.index is not None:
             cases = cases[given.index : given.index + 1]
             print(_told(cases[0]))
-        wrong += _summed("configurations", configurations(cases, given), given, started)
-    started = time.monotonic()
+        wrong += _summed("configurations", partial(configurations, cases), given)
     if given.files:
-        wrong += _summed("files", files(given), given, started)
+        wrong += _summed("files", files, given)
     return int(wrong > 0)
 
 
-def _summed(what: str, counts: Counter[str], given: argparse.Namespace, started: float) -> int:
+def _summed(
+    what: str, tried: Callable[[argparse.Namespace, Counter[str]], None], given: argparse.Namespace
+) -> int:
+    """Prints the counts, also where it ends at the first that is wrong; returns how many were."""
+    started, counts = time.monotonic(), Counter[str]()
+    try:
+        tried(given, counts)
+    finally:
+        _say(what, counts, given, time.monotonic() - started)
+    return counts["wrong"]
+
+
+def _say(what: str, counts: Counter[str], given: argparse.Namespace, seconds: float) -> None:
     keys = {
         "configurations": ("tried", "accepted", "refused", "wrong", "by the command line as well"),
         "files": ("tried", "read", "refused", "wrong", "with code in them, not run"),
     }
     told = ", ".join(f"{counts[key]} {key}" for key in keys[what])
-    seconds = time.monotonic() - started
     print(f"{what}, seed {given.seed}: {told}; {seconds:.0f} s", flush=True)
-    return counts["wrong"]
 
 
 def end() -> NoReturn:
