@@ -28,6 +28,7 @@ from ecc.channels import is_depthwise
 from ecc.checkpoints import read_tensors
 from ecc.errors import DivergedError, UserError
 from ecc.memory import at_once
+from ecc.optimizer import EagerAdam
 from ecc.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -297,7 +298,8 @@ def adam(model: nn.Module, settings: TrainingSettings) -> Adam:
         {"params": [p for p in parameters if id(p) not in spared]},
         {"params": [p for p in parameters if id(p) in spared], "weight_decay": 0.0},
     ]
-    return Adam(
+    kind = Adam if settings.compile else EagerAdam
+    return kind(
         [group for group in groups if group["params"]],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,

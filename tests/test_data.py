@@ -17,7 +17,7 @@ from torchvision.datasets import CIFAR10
 from ecc import data
 from ecc.data import fractals
 from ecc.data.layout import divide
-from ecc.data.splits import InMemory, OnDisk
+from ecc.data.splits import NORMALISATIONS, InMemory, OnDisk, normalised, pixels_to_input
 from ecc.errors import UserError
 from ecc.files import unseal
 
@@ -183,6 +183,12 @@ def test_normalisations():
         (images, _), *_ = InMemory(pixels, torch.zeros(2), 1, name, 0, False).ordered(2)
         assert torch.allclose(images[1, :, 0, 0], torch.tensor(white), atol=1e-4)
     assert images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+def test_images_in_memory_are_normalised_to_the_bit_as_those_of_files(normalisation):
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+    assert torch.equal(normalised(pixels, normalisation), pixels_to_input(normalisation)(pixels))
 
 
 @settings(max_examples=50, deadline=None)

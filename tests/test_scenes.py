@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional
+from torchvision.datasets import Cityscapes
 
 from ecc import data
-from ecc.data.scenes import CLASSES, IDS, TABLE, VOID
+from ecc.data.scenes import CLASSES, IDS, LARGEST_ID, TABLE, VOID
 from ecc.errors import UserError
 from ecc.networks import Network
 from ecc.tasks import Segmentation, class_weights
@@ -302,3 +303,11 @@ def test_distillation_takes_maps_of_logits(streets):
     loss = Distillation(network, streets.train.task)
     own = streets.train.task.loss(network(images), labels)
     assert loss(network, images, labels).item() == pytest.approx(own.item() / 2, rel=1e-5)
+
+
+def test_classes_are_those_that_torchvision_lists():
+    trained = {kind.train_id: kind for kind in Cityscapes.classes if 0 <= kind.train_id < VOID}
+    assert [(trained[i].name, trained[i].id) for i in range(VOID)] == list(
+        zip(CLASSES, IDS, strict=True)
+    )
+    assert max(kind.id for kind in Cityscapes.classes) == LARGEST_ID

@@ -25,6 +25,7 @@ from ecc import checkpoints, runs, sources, training
 from ecc.channels import is_depthwise
 from ecc.errors import UserError
 from ecc.methods.ecc import Settings, Solver
+from ecc.optimizer import EagerAdam
 from ecc.tasks import CLASSIFICATION
 from ecc.training import (
     Distillation,
@@ -737,3 +738,50 @@ def test_logits_of_batches_seen_before_are_remembered_and_never_stale(tiny_netwo
     monkeypatch.setattr(training, "REMEMBERED_IMAGES", 0)
     assert loss(student, one, labels) > 0
     assert len(calls) == 7
+
+
+SCRIPTS = ("train_dense", "compress", "close_budgets", "finetune", "verify_energy")
+TRAINED = """
+import sys, torch, ecc.training
+{imports}
+model = torch.nn.Linear(2, 2)
+optimizer = ecc.training.adam(model, ecc.training.TrainingSettings(iterations=1))
+model(torch.ones(1, 2)).sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+slow = {{"torch._dynamo", "torchvision", "sympy", "scipy", "sklearn", "pymoo", "onnx"}}
+sys.exit(" ".join(slow & sys.modules.keys()) or 0)
+"""
+
+
+def test_jobs_that_train_start_without_what_they_do_not_need():
+    """A compiler, networks and data of torchvision's: more than a second each."""
+    code = TRAINED.format(imports="\n".join(f"import workflow_scripts.{name}" for name in SCRIPTS))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_eager_optimizer_takes_torch_s_steps_to_the_bit(fused):
+    trained = []
+    for kind in (torch.optim.Adam, EagerAdam):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+        optimizer = kind(model.parameters(), lr=0.1, weight_decay=0.01, fused=fused)
+        for step in range(6):
+            if step == 3:  # resumed
+                held, optimizer = optimizer.state_dict(), kind(model.parameters(), fused=fused)
+                optimizer.load_state_dict(held)
+            optimizer.zero_grad()
+            model(torch.randn(4, 6)).square().sum().backward()
+            optimizer.step()
+        assert not any(tensor.requires_grad for tensor in optimizer.state[model[0].weight].values())
+        trained.append(model)
+    assert same_weights(*trained)
+
+
+def test_what_is_compiled_trains_by_torch_s_own_optimizer(training_settings):
+    model = nn.Linear(2, 2)
+    kinds = [type(adam(model, training_settings(compile=compiled))) for compiled in (False, True)]
+    assert kinds == [EagerAdam, torch.optim.Adam]

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets import CIFAR10
 
 from ecc.data.layout import Kind, Settings, Tree, train_and_val, write_images
 from ecc.errors import UserError
@@ -13,6 +12,8 @@ ARCHIVE = "cifar-10-python.tar.gz"
 
 def _write(settings: Settings, folder: Path) -> None:
     """Downloads the archive, unless it is at `path`, and writes its images by class."""
+    from torchvision.datasets import CIFAR10  # here: it takes a second or two
+
     root = Path(settings["path"] or folder)
     for part, train in (("train", True), ("val", False)):
         try:

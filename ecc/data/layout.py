@@ -5,19 +5,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
 
 from ecc.data.splits import Reading, pixels_to_input
 from ecc.errors import UserError
 from ecc.tasks import CLASSIFICATION, Task
+
+if TYPE_CHECKING:  # it takes a second or two
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
 
 Settings = dict[str, Any]
 Sample = tuple[str, int]  # path of an image, index of its class
@@ -95,6 +97,8 @@ class ByClass:
 
         else the shorter side to 256/224 of the size (256 for 224), then the middle.
         """
+        from torchvision.transforms import v2
+
         size = settings["size"]
         to_input = pixels_to_input(settings["normalisation"])
         mirror = [v2.RandomHorizontalFlip()] if settings["flip"] else []
@@ -139,8 +143,10 @@ class Kind:
     embedded: bool = False
 
 
-def fitted(resized: int, size: int) -> v2.Transform:
+def fitted(resized: int, size: int) -> "v2.Transform":
     """PIL image to uint8 (3, size, size): shorter side to `resized`, then the middle."""
+    from torchvision.transforms import v2
+
     return v2.Compose([v2.Resize(resized), v2.CenterCrop(size), v2.PILToTensor()])
 
 
@@ -165,11 +171,13 @@ def write_images(folder: Path, images: Iterable[NDArray[np.uint8]]) -> None:
         Image.fromarray(image).save(folder / f"{number:04}.png", compress_level=1)
 
 
-def scan(folder: Path, advice: str) -> ImageFolder:
+def scan(folder: Path, advice: str) -> "ImageFolder":
     """The class folders of `folder`.
 
     Raises UserError where it is missing, has fewer than two classes, or one of them is empty.
     """
+    from torchvision.datasets import ImageFolder
+
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: {advice}")
     if sum(entry.is_dir() for entry in folder.iterdir()) < 2:
@@ -208,7 +216,7 @@ def divide(
     return rest, aside
 
 
-def choose_classes(found: ImageFolder, classes: int | None) -> tuple[list[str], list[Sample]]:
+def choose_classes(found: "ImageFolder", classes: int | None) -> tuple[list[str], list[Sample]]:
     """The first `classes` classes by name (None: all) and their images."""
     if classes is not None and len(found.classes) < classes:
         raise UserError(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from ecc.errors import UserError
@@ -14,6 +13,8 @@ def crops(size: tuple[int, int], count: int, seed: int) -> Tensor:
     Every channel has mean 0 and deviation 1 over all crops. Raises UserError where a photograph
     (427x640 pixels) is smaller than `size`.
     """
+    from sklearn.datasets import load_sample_images  # here: the import costs a second
+
     photographs = load_sample_images().images
     height, width = size
     if height > photographs[0].shape[0] or width > photographs[0].shape[1]:

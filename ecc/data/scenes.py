@@ -7,31 +7,33 @@ all else is void and counts neither in the loss nor in the score.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.datasets import Cityscapes
-from torchvision.transforms import v2
 
 from ecc.data.layout import Settings, read_image
 from ecc.data.splits import Reading, pixels_to_input
 from ecc.errors import UserError
 from ecc.tasks import Segmentation, Task, class_weights
 
+if TYPE_CHECKING:  # it takes a second or two
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
 Scene = tuple[str, str]  # paths of an image and of its mask
-# In the order of their train_id; of the ids of masks, those that are no class are void.
-TRAINED = sorted(
-    (kind for kind in Cityscapes.classes if 0 <= kind.train_id < 19), key=lambda kind: kind.train_id
-)
-CLASSES = [kind.name for kind in TRAINED]
-IDS = [kind.id for kind in TRAINED]
+# Those trained on, in that order, and their ids in masks, by the authors (cityscapesScripts,
+# labels.py); all other ids, to the largest, are void.
+IDS_OF = {"road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17}
+IDS_OF |= {"traffic light": 19, "traffic sign": 20, "vegetation": 21, "terrain": 22, "sky": 23}
+IDS_OF |= {"person": 24, "rider": 25, "car": 26, "truck": 27, "bus": 28, "train": 31}
+IDS_OF |= {"motorcycle": 32, "bicycle": 33}
+CLASSES, IDS = list(IDS_OF), list(IDS_OF.values())
 VOID = len(CLASSES)
-LARGEST_ID = max(kind.id for kind in Cityscapes.classes)
+LARGEST_ID = 33
 UNKNOWN = 255
 IMAGE, MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
@@ -78,6 +80,8 @@ class Scenes:
         return (Path(path) for scene in self.splits[split] for path in scene)
 
     def pixels(self, split: str, settings: Settings) -> tuple[Tensor, Tensor]:
+        from torchvision.transforms import v2
+
         resized = v2.Compose([_resize(settings), v2.PILToTensor()])
         found = [resized(image, mask) for image, mask in map(_opened, self.splits[split])]
         images, masks = (torch.stack(part) for part in zip(*found, strict=True))
@@ -85,6 +89,9 @@ class Scenes:
 
     def reading(self, settings: Settings) -> Reading:
         """As ERFNet's authors: resized, shifted by up to `shift` pixels, and mirrored."""
+        from torchvision import tv_tensors
+        from torchvision.transforms import v2
+
         tail = [v2.PILToTensor(), pixels_to_input(settings["normalisation"])]
         augment: list[v2.Transform] = [_resize(settings)]
         if settings["shift"]:
@@ -182,11 +189,15 @@ def _pairs(root: Path, part: str, advice: str) -> list[Scene]:
     ]
 
 
-def _opened(scene: Scene) -> tuple[Image.Image, tv_tensors.Mask]:
+def _opened(scene: Scene) -> "tuple[Image.Image, tv_tensors.Mask]":
+    from torchvision import tv_tensors
+
     image, labels = read_scene(scene)
     return image, tv_tensors.Mask(labels)
 
 
-def _resize(settings: Settings) -> v2.Transform:
+def _resize(settings: Settings) -> "v2.Transform":
     """Of images and masks; those of masks take the nearest label."""
+    from torchvision.transforms import v2
+
     return v2.Resize(settings["size"])

@@ -4,18 +4,22 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset as TorchDataset
-from torchvision.transforms import v2
 
 from ecc.errors import UserError
 from ecc.memory import at_once
 from ecc.tasks import CLASSIFICATION, Task
+
+# torchvision takes a second or two to import: where images are in memory nothing needs it.
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 Batch = tuple[Tensor, Tensor]
 Key = tuple[int, int | None]  # index of an image, seed of its augmentation (None: none)
@@ -62,8 +66,16 @@ class Dataset:
     validation: Split
 
 
-def pixels_to_input(normalisation: str) -> v2.Transform:
-    """uint8 pixels to normalised float channels."""
+def normalised(pixels: Tensor, normalisation: str) -> Tensor:
+    """uint8 pixels (..., 3, h, w) to float channels: to the bit as `pixels_to_input` has them."""
+    mean, deviation = (torch.tensor(part).view(3, 1, 1) for part in NORMALISATIONS[normalisation])
+    return pixels.float().mul_(1 / 255).sub_(mean).div_(deviation)
+
+
+def pixels_to_input(normalisation: str) -> "v2.Transform":
+    """The same as a transform of images, which leaves masks alone."""
+    from torchvision.transforms import v2
+
     mean, deviation = NORMALISATIONS[normalisation]
     return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, deviation)])
 
@@ -107,7 +119,7 @@ class InMemory:
         self.fingerprint = fingerprint
         self.pixels, self.labels, self.classes = pixels, labels, classes
         self.shift, self.flip, self.task, self.border = shift, flip, task, border
-        self.to_input = pixels_to_input(normalisation)
+        self.normalisation = normalisation
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -126,20 +138,21 @@ class InMemory:
                 mirrored = torch.from_numpy(draw.random(batch_size) < 0.5)
                 images = _mirrored(images, mirrored)
                 labels = _mirrored(labels, mirrored) if dense else labels
-            yield self.to_input(images), labels.long()
+            yield normalised(images, self.normalisation), labels.long()
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
         count = min(batch_size, at_once(self.pixels.shape[-2:]))
         for first in range(0, len(self), count):
             part = slice(first, first + count)
-            yield self.to_input(self.pixels[part]), self.labels[part].long()
+            pixels, labels = self.pixels[part], self.labels[part]
+            yield normalised(pixels, self.normalisation), labels.long()
 
 
 def _shifted(images: Tensor, places: NDArray[np.int64], margin: int, border: int) -> Tensor:
     """Images (batch, c, h, w) moved to `places` (2, batch) of a margin filled with `border`."""
     height, width = images.shape[-2:]
     rows, columns = torch.from_numpy(places)
-    padded = v2.functional.pad(images, [margin], fill=border)
+    padded = functional.pad(images, [margin] * 4, value=border)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
     moved: Tensor = windows[torch.arange(len(images)), :, rows, columns]
     return moved

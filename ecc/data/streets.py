@@ -68,7 +68,7 @@ class Street:
     def shape(self, kind: str, points: Sequence[Point]) -> None:
         """A polygon of (x, y); two points are the corners of an ellipse's box."""
         scaled = [(x * self.width, y * self.height) for x, y in points]
-        fills = self.colour(kind), ID[kind]
+        fills: tuple[tuple[int, ...] | int, ...] = self.colour(kind), ID[kind]
         for brush, fill in zip(self.brushes, fills, strict=True):
             if len(scaled) == 2:
                 (x0, y0), (x1, y1) = scaled

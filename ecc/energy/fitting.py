@@ -37,13 +37,15 @@ def adam(
     """
     import torch
 
+    from ecc.optimizer import EagerAdam
+
     features = checked_features(model.form(structure), train)
     mean_j = train[1].mean()
     design = torch.from_numpy(features.matrix(train[0]))
     target = torch.from_numpy(train[1] / mean_j)
     test_design = features.matrix(test[0])
     a = torch.zeros(design.shape[1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([a], lr=learning_rate, weight_decay=weight_decay)
+    optimizer = EagerAdam([a], lr=learning_rate, weight_decay=weight_decay)
     errors = {}
     record = recorded(iterations)
     with one_thread():

@@ -85,6 +85,8 @@ def fit(
     import torch
     from torch.nn import functional
 
+    from ecc.optimizer import EagerAdam
+
     features = checked_features(chain_features(structure), train)
     mean_j = train[1].mean()
     inputs = torch.from_numpy(features.matrix(train[0])[:, 1:]).float()
@@ -96,7 +98,7 @@ def fit(
         weights = torch.randn(units, size, generator=generator) / size**0.5
         layers.append((weights.requires_grad_(), torch.zeros(units, requires_grad=True)))
     parameters = [parameter for layer in layers for parameter in layer]
-    optimizer = torch.optim.Adam(parameters, learning_rate, weight_decay=weight_decay)
+    optimizer = EagerAdam(parameters, learning_rate, weight_decay=weight_decay)
 
     def model() -> Mlp:
         weights = [[p.detach().numpy().astype(np.float64) for p in layer] for layer in layers]

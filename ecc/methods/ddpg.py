@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
+from ecc.optimizer import EagerAdam
+
 Floats = NDArray[np.float64]
 UNITS = 300
 ACTOR_RATE, CRITIC_RATE = 1e-4, 1e-3
@@ -87,8 +89,8 @@ class Agent:
             torch.manual_seed(seed)
             self.actor, self.critic = Actor(features), Critic(features)
         self.slow_actor, self.slow_critic = copy.deepcopy((self.actor, self.critic))
-        self.actor_step = Adam(self.actor.parameters(), lr=ACTOR_RATE, fused=True)
-        self.critic_step = Adam(self.critic.parameters(), lr=CRITIC_RATE, fused=True)
+        self.actor_step = EagerAdam(self.actor.parameters(), lr=ACTOR_RATE, fused=True)
+        self.critic_step = EagerAdam(self.critic.parameters(), lr=CRITIC_RATE, fused=True)
         self.memory = Memory(capacity, features)
         self.average: float | None = None
 

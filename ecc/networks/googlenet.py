@@ -6,9 +6,7 @@ Batch normalisation stands where the published network has biases.
 
 from collections.abc import Sequence
 
-import torchvision
 from torch import nn
-from torchvision.models.googlenet import Inception
 
 from ecc.networks import narrowed
 
@@ -28,7 +26,9 @@ def build(widths: Sequence[int], classes: int) -> nn.Module:
 
 
 def _full(classes: int) -> nn.Module:
-    network: nn.Module = torchvision.models.googlenet(
+    from torchvision.models.googlenet import Inception, googlenet  # here: a second or two
+
+    network: nn.Module = googlenet(
         weights=None, num_classes=classes, aux_logits=False, init_weights=False
     )
     for module in network.modules():

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -108,7 +107,9 @@ def _download(architecture: str) -> Tensors:
     if architecture not in NAMES:
         known = ", ".join(NAMES)
         raise UserError(f"torchvision has no weights for {architecture}, only for {known}")
-    weights = torchvision.models.get_model_weights(NAMES[architecture])["IMAGENET1K_V1"]
+    from torchvision.models import get_model_weights  # here: it takes a second or two
+
+    weights = get_model_weights(NAMES[architecture])["IMAGENET1K_V1"]
     try:
         # A file that was downloaded before is read without a look at its hash.
         return dict(weights.get_state_dict(check_hash=True, weights_only=True))

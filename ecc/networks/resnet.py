@@ -5,7 +5,6 @@ The stride of a block is in its 3x3 convolution, not in the first 1x1 one as pub
 
 from collections.abc import Sequence
 
-import torchvision
 from torch import nn
 
 from ecc.networks import narrowed
@@ -23,5 +22,7 @@ def build(widths: Sequence[int], classes: int) -> nn.Module:
 
 
 def _full(classes: int) -> nn.Module:
+    import torchvision  # here: it takes a second or two
+
     network: nn.Module = torchvision.models.resnet50(weights=None, num_classes=classes)
     return network

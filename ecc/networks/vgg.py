@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torchvision
 from torch import nn
 
 from ecc.networks import narrowed
@@ -17,5 +16,7 @@ def build(widths: Sequence[int], classes: int) -> nn.Module:
 
 
 def _full(classes: int) -> nn.Module:
+    import torchvision  # here: it takes a second or two
+
     network: nn.Module = torchvision.models.vgg16(weights=None, num_classes=classes)
     return network
