@@ -312,8 +312,15 @@ def _stopped(method: str) -> Callable[[Path], None]:
 
 EFFORT = {"images_seen": 8, "evaluations": 2, "images_evaluated": 16, "finetuning_images": 4}
 CLOSING = {
-    "rounds": 1,
-    "measured_energy_j": [0.02, 0.01],
+    "budgets": {
+        "jetson_tx2": {
+            "metric": "energy_j",
+            "budget": 0.01,
+            "rounds": 1,
+            "measured": [0.02, 0.01],
+            "closed": True,
+        }
+    },
     "closed": True,
     "holdout_accuracy_before": 0.5,
     "holdout_accuracy_after": 0.4,
