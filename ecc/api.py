@@ -4,7 +4,6 @@ Every step is the library call that the script of the rule makes, with the same 
 experiment has one budget and one seed, both give the same network.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -167,7 +166,7 @@ def compress(
     Raises UserError, one line: for a budget that cannot be reached or is above dense energy, and
     for whatever else does not fit.
     """
-    started = time.monotonic()
+    started = runs.start()
     device, wanted = _platform(platform), _budget(budget_j, budget)
     wanted.check(device.metric)
     given = _given(network, deployed)

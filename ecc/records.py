@@ -103,6 +103,7 @@ SCHEMAS: dict[str, Schema] = {
             "seed": COUNT,
             "seconds": NUMBER,
             "peak_memory_mb": NUMBER,
+            "peak_gpu_memory_mb": MAYBE,
         }
     ),
     # compressed/.../closing.json
@@ -128,9 +129,12 @@ SCHEMAS: dict[str, Schema] = {
             "method_settings": OBJECT,
             "phases": _list(OBJECT),
             "timings": _object(
-                dict.fromkeys(
-                    ("compression_seconds", "finetuning_seconds", "peak_memory_mb"), NUMBER
-                )
+                {
+                    **dict.fromkeys(
+                        ("compression_seconds", "finetuning_seconds", "peak_memory_mb"), NUMBER
+                    ),
+                    "peak_gpu_memory_mb": MAYBE,
+                }
             ),
             "seed": COUNT,
             "versions": OBJECT,

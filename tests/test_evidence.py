@@ -88,6 +88,7 @@ def write_runs(
                 "compression_seconds": 10.0,
                 "finetuning_seconds": 5.0,
                 "peak_memory_mb": 900.0,
+                "peak_gpu_memory_mb": None,
             },
             "hardware": {"processor": "fabricated", "cores": 2},
         }

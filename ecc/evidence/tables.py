@@ -55,7 +55,8 @@ CLOSING = [
 ]
 EQUAL_TERMS = [
     *("experiment", "platform", "method", "runs", "iterations", "images_seen", "evaluations"),
-    *("images_evaluated", "seconds", "peak_memory_mb", "accuracy", "hardware"),
+    *("images_evaluated", "seconds", "peak_memory_mb", "peak_gpu_memory_mb"),
+    *("accuracy", "hardware"),
 ]
 LIMITS = [
     *("experiment", "platform", "method", "budget_fraction", "limits", "seed", "budget_j"),
@@ -214,7 +215,8 @@ def equal_terms(metrics: Paths) -> pd.DataFrame:
 
     Iterations and training images are those of compression and fine-tuning; evaluations are passes
     over hold-out images. Seconds are of compression and fine-tuning, without closing, on this
-    machine, and no second run repeats them.
+    machine, and no second run repeats them. Peaks of memory are the largest of a run: of its
+    process, libraries and data included, and of tensors on a GPU, empty without one.
     """
     rows = [
         {
@@ -224,6 +226,7 @@ def equal_terms(metrics: Paths) -> pd.DataFrame:
             "images_evaluated": run["effort"]["images_evaluated"],
             "seconds": run["timings"]["compression_seconds"] + run["timings"]["finetuning_seconds"],
             "peak_memory_mb": run["timings"]["peak_memory_mb"],
+            "peak_gpu_memory_mb": run["timings"]["peak_gpu_memory_mb"],
             "hardware": in_words(run["hardware"]),
         }
         for run in _runs(metrics)
@@ -233,7 +236,7 @@ def equal_terms(metrics: Paths) -> pd.DataFrame:
     how = {
         "runs": ("seed", "size"),
         **{name: (name, "mean") for name in means},
-        "peak_memory_mb": ("peak_memory_mb", "max"),
+        **{name: (name, "max") for name in ("peak_memory_mb", "peak_gpu_memory_mb")},
         "hardware": ("hardware", "first"),
     }
     frame = pd.DataFrame(rows).groupby(keys, as_index=False).agg(**how)
@@ -279,7 +282,7 @@ def timings(metrics: Paths, stages: pd.DataFrame) -> pd.DataFrame:
     """Seconds and memory, which no second run repeats, and each row says so.
 
     `metrics` as above; `stages` has rows of other jobs, with the same columns. The peak memory is
-    that of the whole process that a run was part of.
+    that of the process during the run.
     """
     rows = [
         {

@@ -349,6 +349,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "seconds": 1.5,
         "peak_memory_mb": 300.0,
+        "peak_gpu_memory_mb": None,
     },
     "closing": CLOSING,
     "fine-tuning": {
@@ -367,7 +368,12 @@ RECORDS: dict[str, dict[str, Any]] = {
         "groups": [{"name": "a", "width": 3, "full_width": 4}],
         "method_settings": {},
         "phases": [{}],
-        "timings": {"compression_seconds": 1.0, "finetuning_seconds": 1.0, "peak_memory_mb": 1.0},
+        "timings": {
+            "compression_seconds": 1.0,
+            "finetuning_seconds": 1.0,
+            "peak_memory_mb": 1.0,
+            "peak_gpu_memory_mb": 1.0,
+        },
         "seed": 0,
         "versions": {},
         "hardware": {},
