@@ -4,7 +4,6 @@ Every step is the library call that the script of the rule makes, with the same 
 experiment has one budget and one seed, both give the same network.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,8 +21,8 @@ from torch import Tensor, nn
 from ecc import data as datasets, energy, platforms, runs
 from ecc.budgets import Budget, Range, lower_bounds
 from ecc.card import Facts, Images
-from ecc.channels import Channels, trace
-from ecc.closing import close, narrow
+from ecc.channels import Channels, trace, widths_of
+from ecc.closing import close_all, narrow
 from ecc.data import Dataset
 from ecc.energy import EnergyModel
 from ecc.errors import UserError
@@ -167,7 +166,7 @@ def compress(
     Raises UserError, one line: for a budget that cannot be reached or is above dense energy, and
     for whatever else does not fit.
     """
-    started = time.monotonic()
+    started = runs.start()
     device, wanted = _platform(platform), _budget(budget_j, budget)
     wanted.check(device.metric)
     given = _given(network, deployed)
@@ -191,7 +190,7 @@ def compress(
         budget_j=problem.budget_j,
         dense_energy_j=found.dense,
         images=about,
-        settings={**told, **runs.record(seed, started)},
+        settings={**told, "closing": finished.closing, **runs.record(seed, started)},
     )
     network_given = deployed if isinstance(deployed, Network) else None
     return Result(finished.model, finished.widths, finished.history, model, facts, network_given)
@@ -231,6 +230,7 @@ class _Finished:
     widths: NDArray[np.int64]
     history: pd.DataFrame
     facts: dict[str, Any]
+    closing: dict[str, Any] | None  # as in closing.json
 
 
 @dataclass(frozen=True)
@@ -293,9 +293,9 @@ class _Run:
         channels, validation = self.given.channels, self.images.validation
         device = self.settings.phases[0]["device"]
         masked = plain(compressed.model)
+        closing = None
         if self.settings.closing_rounds:
-            keep = self._closed(problem, model, masked)
-            narrow(masked, channels, keep, self.images.train, seed=self.seed, device=device)
+            closing = self._close(problem, model, masked, device)
         widths = channels.count(masked)
         before = evaluate(masked, validation, device=device)
         slim = channels.slim(masked, channels.kept(masked))
@@ -312,23 +312,34 @@ class _Run:
         }
         stages = {"compression": compressed.history, "fine-tuning": course}
         history = pd.concat([frame.assign(stage=stage) for stage, frame in stages.items()])
-        return _Finished(plain(slim), widths, history.reset_index(drop=True), facts)
+        return _Finished(plain(slim), widths, history.reset_index(drop=True), facts, closing)
 
-    def _closed(self, problem: Problem, model: EnergyModel, masked: nn.Module) -> list[Tensor]:
-        """The channels that are left where the network measured more than its budget."""
-        [found] = close(
-            self.platform,
+    def _close(
+        self, problem: Problem, model: EnergyModel, masked: nn.Module, device: str
+    ) -> dict[str, Any]:
+        """Narrows the network where it measures more than its budget; returns how that went."""
+
+        def accuracy(keep: list[Tensor]) -> float:
+            narrow(masked, channels, keep, self.images.train, seed=self.seed, device=device)
+            return evaluate(masked, self.images.holdout, device=device)
+
+        channels, platform = problem.channels, self.platform
+        kept = channels.kept(masked)
+        before = after = accuracy(kept)
+        [found] = close_all(
+            {platform.name: (platform, model)},
             self.given.buildable,
-            problem.channels,
-            model,
-            [(masked, problem.channels.kept(masked), problem.budget_j)],
+            channels,
+            [(masked, {platform.name: problem.budget_j})],
             smallest=problem.lower_bounds,
             rounds=self.settings.closing_rounds,
             repeats=self.settings.repeats,
             seed=runs.named_seed(self.seed, f"{self.name}/closing"),
             journal=self._left("closing"),
         )
-        return found.keep
+        if not all(map(torch.equal, kept, found.keep)):
+            after = accuracy(found.keep)
+        return found.record(widths_of(kept), before, after)
 
     def _finetuned(self, slim: nn.Module, unspent: int) -> pd.DataFrame:
         return finetune(

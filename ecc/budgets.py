@@ -4,6 +4,7 @@ Seconds, where the metric of the platform is latency. A budget may come with lim
 other platforms, or on counts (parameters, MACs, bytes), that must hold with it.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,11 +24,15 @@ PATTERN = rf"{ONE}(\+\w+-{ONE})*"  # of the label of any budget
 
 @dataclass(frozen=True)
 class Range:
-    """What budgets are relative to, in the unit of `metric` ("energy_j", "latency_s", "count")."""
+    """What budgets are relative to, in the unit of `metric` ("energy_j", "latency_s", "count").
+
+    `dense` is measured; `modelled` is what the energy model says of the dense network.
+    """
 
     dense: float
     smallest: float
     metric: str = "energy_j"
+    modelled: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,22 @@ class Budget:
             except UserError as error:
                 raise UserError(f"limit on {name}: {error}") from error
         return limits
+
+    def check_binding(self, own: Range, found: Mapping[str, Range]) -> None:
+        """Raises UserError where, by the models, the dense network meets the budget and all limits.
+
+        What binds by measurement alone, within the error of a model, no method can see.
+        """
+        others = [(limit, found[name]) for name, limit in self.limits]
+        if self.resolve(own) > own.modelled and all(
+            limit.resolve(other) >= other.modelled for limit, other in others
+        ):
+            word, unit = WORDS[own.metric], f" {UNITS[own.metric]}".rstrip()
+            raise UserError(
+                f"budget {self.label} ({self.resolve(own):.6g}{unit}) is above the {word} of the "
+                f"dense network by the energy model, {own.modelled:.6g}{unit}: nothing would be "
+                "compressed: lower it, or give it a limit that binds"
+            )
 
 
 def lower_bounds(full_widths: NDArray[np.int64], smallest_width: float) -> NDArray[np.int64]:

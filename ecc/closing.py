@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ecc.channels import Channels, widths_of
 from ecc.energy import EnergyModel
 from ecc.measuring.interface import Buildable
+from ecc.metrics import Metric
 from ecc.platforms import Platform
 from ecc.runs import named_seed
 from ecc.training import Split, calibrate, device_of
@@ -47,6 +49,11 @@ class Open:
     @property
     def widths(self) -> Widths:
         return widths_of(self.keep)
+
+    @property
+    def rounds(self) -> int:
+        """How often it was narrowed for this budget: after every measurement but the last."""
+        return max(len(self.measured_j) - 1, 0)
 
 
 def close(
@@ -103,16 +110,44 @@ def close(
 
 @dataclass
 class Closed:
-    """What is left of a network that has several budgets, and how each of them ended, by name."""
+    """What is left of a network that has several budgets, and how each of them ended, by name.
+
+    `metrics` are what the platforms of these names measure.
+    """
 
     keep: list[Tensor]
     budgets: dict[str, Open] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
 
     @property
     def closed(self) -> bool | None:
         """False where one is not, None where one could not be measured."""
         all_of = [each.closed for each in self.budgets.values()]
         return False if False in all_of else None if None in all_of else True
+
+    def record(self, before: Widths, accuracy_before: float, accuracy: float) -> dict[str, Any]:
+        """How it went, for the record of a run: each budget, whether all are closed, the cost.
+
+        `before` (groups,) are the widths before closing; accuracies are of hold-out images, before
+        and after, both with statistics by `narrow`. Measurements are in the unit of the metric.
+        """
+        return {
+            "budgets": {
+                name: {
+                    "metric": self.metrics[name],
+                    "budget": each.budget_j,
+                    "rounds": each.rounds,
+                    "measured": each.measured_j,
+                    "closed": each.closed,
+                }
+                for name, each in self.budgets.items()
+            },
+            "closed": self.closed,
+            "holdout_accuracy_before": accuracy_before,
+            "holdout_accuracy_after": accuracy,
+            "widths_before": before.tolist(),
+            "widths": widths_of(self.keep).tolist(),
+        }
 
 
 def close_all(
@@ -125,7 +160,7 @@ def close_all(
     rounds: int,
     repeats: int,
     seed: int,
-    journal: Path,
+    journal: Path | None = None,
 ) -> list[Closed]:
     """Closes budgets on several platforms: `networks` are models and their budgets by platform.
 
@@ -146,10 +181,11 @@ def close_all(
             rounds=rounds,
             repeats=repeats,
             seed=named_seed(seed, name) if place else seed,
-            journal=journal / name if place else journal,
+            journal=journal and journal / name if place else journal,
         )
         for number, result in zip(having, closed, strict=True):
             found[number].budgets[name], found[number].keep = result, result.keep
+            found[number].metrics[name] = platform.metric
     return found
 
 

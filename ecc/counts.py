@@ -26,7 +26,8 @@ def _macs(structure: Structure, widths: Array) -> Array:
 def _memory(structure: Structure, widths: Array) -> Array:
     """Bytes of all parameters, and of what the largest operation reads and writes for one image.
 
-    A residual that waits for its addition is not counted.
+    What waits for an addition or a concatenation is not counted: the structure does not say when a
+    tensor is last read.
     """
     values = structure.parameters(widths) + structure.activations(widths).max(-1)
     return np.asarray(BYTES * values)

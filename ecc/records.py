@@ -56,7 +56,17 @@ METRIC: Schema = {"enum": list(METRICS)}
 EFFORT: dict[str, Schema] = dict.fromkeys(("images_seen", "evaluations", "images_evaluated"), COUNT)
 LIMITED = _object({"limit": NUMBER, "modelled": NUMBER})
 CLOSED: dict[str, Schema] = {
-    "rounds": COUNT,
+    "budgets": _each(
+        _object(
+            {
+                "metric": METRIC,
+                "budget": POSITIVE,
+                "rounds": COUNT,
+                "measured": _list(POSITIVE),
+                "closed": {"type": ["boolean", "null"]},
+            }
+        )
+    ),
     "closed": {"type": ["boolean", "null"]},
     "holdout_accuracy_before": SCORE,
     "holdout_accuracy_after": SCORE,
@@ -93,12 +103,11 @@ SCHEMAS: dict[str, Schema] = {
             "seed": COUNT,
             "seconds": NUMBER,
             "peak_memory_mb": NUMBER,
+            "peak_gpu_memory_mb": MAYBE,
         }
     ),
     # compressed/.../closing.json
-    "closing": _object(
-        {**CLOSED, "measured_energy_j": _list(POSITIVE), "kept": _list(_list(COUNT))}
-    ),
+    "closing": _object({**CLOSED, "kept": _list(_list(COUNT))}),
     # finetuned/.../metrics.json
     "fine-tuning": _object(
         {
@@ -120,9 +129,12 @@ SCHEMAS: dict[str, Schema] = {
             "method_settings": OBJECT,
             "phases": _list(OBJECT),
             "timings": _object(
-                dict.fromkeys(
-                    ("compression_seconds", "finetuning_seconds", "peak_memory_mb"), NUMBER
-                )
+                {
+                    **dict.fromkeys(
+                        ("compression_seconds", "finetuning_seconds", "peak_memory_mb"), NUMBER
+                    ),
+                    "peak_gpu_memory_mb": MAYBE,
+                }
             ),
             "seed": COUNT,
             "versions": OBJECT,

@@ -1,5 +1,6 @@
 """What every run leaves behind: files that are whole or absent, versions, hardware."""
 
+import ctypes
 import json
 import os
 import platform
@@ -100,20 +101,53 @@ def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
         frame.to_csv(draft, index=False, lineterminator="\n")
 
 
-def record(seed: int, started: float) -> dict[str, Any]:
-    """What the metrics of every run hold; `started` is time.monotonic() at its begin.
+def start() -> float:
+    """Begins a run: time.monotonic(), for its `record`; peaks of memory count from here.
 
-    The peak memory is that of the whole process so far.
+    What earlier runs of the process freed goes back to the system first. That, and a new mark, are
+    of Linux with glibc: elsewhere a peak is that of the whole process so far.
     """
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if _gpu():
+        sys.modules["torch"].cuda.reset_peak_memory_stats()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): VmHWM starts again
+    return time.monotonic()
+
+
+def record(seed: int, started: float) -> dict[str, Any]:
+    """What the metrics of every run hold; `started` is from `start`.
+
+    The peak memory is that of the process during the run, with its libraries and data; on a GPU
+    that of tensors is beside it, else None.
+    """
     return {
         "seed": seed,
         "seconds": time.monotonic() - started,
-        "peak_memory_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
+        "peak_memory_mb": _peak_mb(),
+        "peak_gpu_memory_mb": _gpu_peak_mb(),
         "versions": versions(),
         "hardware": hardware(),
         "commit": commit(),
     }
+
+
+def _peak_mb() -> float:
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _gpu() -> bool:
+    """Whether this process has used a GPU so far; torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
+
+
+def _gpu_peak_mb() -> float | None:
+    return float(sys.modules["torch"].cuda.max_memory_allocated()) / 2**20 if _gpu() else None
 
 
 def finished(checkpoint: Path) -> None:

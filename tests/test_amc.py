@@ -11,7 +11,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from ecc.energy import BilinearGraph
 from ecc.energy.bilinear import graph_features
 from ecc.methods import compress
-from ecc.methods.amc import Features, Wall
+from ecc.methods.amc import Features, Settings, Wall
 from ecc.methods.ddpg import BATCH, Agent
 from ecc.methods.problem import Problem
 from ecc.methods.reconstruction import Reconstruction, least_squares
@@ -70,32 +70,44 @@ def test_no_episode_exceeds_the_budget(name, seed, share, ratio, multiple):
         assert (widths <= problem.full_widths).all()
 
 
-def test_a_hundred_thousand_random_episodes_stay_inside():
-    """On MobileNet's first groups, whose widths are few enough to be tabulated."""
-    structure = Network("mobilenet", 10, multiplier=0.03125, size=(32, 32)).structure
-    stream = np.random.default_rng(0)
+NARROW = {
+    "mobilenet": Network("mobilenet", 10, multiplier=0.03125, size=(32, 32)).structure,
+    "alexnet": Network("alexnet", 10, multiplier=0.0625, size=(64, 64)).structure,
+    "erfnet": Network("erfnet", 10, multiplier=0.125, size=(64, 128)).structure,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "ratio", "multiple", "count"),
+    [
+        ("mobilenet", 0.02, 0.2, 1, 20_000),
+        ("mobilenet", 0.3, 0.2, 8, 20_000),
+        ("mobilenet", 0.2, 0.0, 2, 20_000),
+        ("alexnet", 0.1, 0.0, 1, 18_000),
+        ("alexnet", 0.2, 0.2, 8, 18_000),
+        ("erfnet", 0.1, 0.2, 1, 2_000),
+        ("erfnet", 0.2, 0.0, 4, 2_000),
+    ],
+)
+def test_a_hundred_thousand_random_episodes_stay_inside(name, budget, ratio, multiple, count):
+    """In all; on narrow networks, whose widths are few enough to ask for them all."""
+    structure, stream = NARROW[name], np.random.default_rng(count + multiple)
     coefficients = stream.exponential(size=1 + len(graph_features(structure).names))
-    problem = spent(structure, coefficients, 0.3)
-    wall = Wall(problem, 0.2, 1)
-    allowed = {}
-
-    def width(decided, share):
-        # One question for all shares: the width at share 1 is the wall itself.
-        key = tuple(decided)
-        if key not in allowed:
-            allowed[key] = wall.width(decided, 1.0)
-        full, least = structure.full_widths[len(decided)], wall.least[len(decided)]
-        return int(min(max(round(share * full), least), allowed[key]))
-
-    episodes = np.zeros((100_000, len(structure.groups)), dtype=np.int64)
-    for row, shares in enumerate(stream.random(episodes.shape)):
-        decided = []
-        for share in shares:
-            decided.append(width(decided, share))
-        episodes[row] = decided
-        if row < 300:
-            assert np.array_equal(walk(wall, shares), episodes[row])
-    assert problem.energy.energy(episodes).max() <= problem.budget_j
+    problem = spent(structure, coefficients, budget)
+    wall = Wall(problem, ratio, multiple)
+    bound, block = 0, 1000
+    for _ in range(0, count, block):
+        shares = stream.random((block, len(structure.groups)))
+        episodes = np.zeros((block, 0), dtype=np.int64)
+        for share in shares.T:
+            episodes = np.column_stack([episodes, wall.widths(episodes, share)])
+        assert np.array_equal(walk(wall, shares[0]), episodes[0])
+        assert (episodes >= wall.least).all()
+        assert (episodes <= structure.full_widths).all()
+        assert problem.energy.energy(episodes).max() <= problem.budget_j
+        wanted = np.maximum(shares * structure.full_widths, wall.least)
+        bound += int((episodes < wanted - multiple).any(axis=1).sum())
+    assert bound > count / 10  # the wall had something to do
 
 
 class Drawn:
@@ -255,6 +267,21 @@ def test_images_evaluated_are_those_of_the_episodes(tiny_problem, asked, used):
     assert effort.images_seen == 50  # by least squares
     # Chosen images are read once, and stay in memory.
     assert problem.holdout.asked["ordered"] == (1 if asked else 6)
+
+
+def test_noise_that_decays_to_nothing_leaves_the_agent_to_itself(tiny_problem):
+    settings = {**FAST, "episodes": 20, "decay": 1e-30, "batches": 0, "holdout_images": 4}
+    noise = compress("amc", tiny_problem(), settings).history["noise"]
+    assert noise.iloc[-1] == noise.dropna().min() > 0
+
+
+def test_settings_are_the_published_ones_by_default():
+    """He et al., section 4 and the published code; widths are multiples of 8."""
+    settings = Settings()
+    assert (settings.episodes, settings.warm_up) == (400, 100)
+    assert (settings.noise, settings.decay) == (0.5, 0.95)
+    assert (settings.smallest_ratio, settings.multiple) == (0.2, 8)
+    assert (settings.batches, settings.positions, settings.holdout_images) == (60, 10, 0)
 
 
 def test_only_episodes_of_the_agent_have_noise(tiny_problem):

@@ -184,6 +184,7 @@ def test_it_does_what_the_workflow_does(workflow, dense, call):
     assert found.modelled_energy_j == pytest.approx(energy["modelled_energy_j"], rel=1e-9)
     assert found.measured_energy_j == pytest.approx(energy["measured_energy_j"], rel=1e-12)
     assert found.accuracy == metrics["accuracy"]
+    assert found.facts.settings["closing"] == metrics["closing"]
     assert found.dense_accuracy == metrics["dense_accuracy"]
     assert found.facts.accuracy_before_finetuning == metrics["accuracy_before_finetuning"]
     assert len(found.history) == metrics["iterations"]

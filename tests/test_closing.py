@@ -19,6 +19,7 @@ class Device:
     energy: object
     factor: float
     noise: float = 0.0
+    metric: str = "energy_j"
     known_widths: bool = True
     asked: int = 0
 
@@ -113,7 +114,7 @@ def test_limits_are_closed_after_the_budget_and_each_is_told(problem, tmp_path):
     channels, model = problem.channels, problem.student()
     channels.mask(model, channels.keep_largest(model, [6, 9, 7]))
     energy_j, parameters = problem.joules([6, 9, 7]), Count("parameters", channels.structure)
-    board, clock = Device(problem.energy, 1.05), Device(parameters, 1.2)
+    board, clock = Device(problem.energy, 1.05), Device(parameters, 1.2, metric="latency_s")
     limit = float(parameters.energy([6, 9, 7]))
 
     def run(**budgets):
@@ -132,6 +133,14 @@ def test_limits_are_closed_after_the_budget_and_each_is_told(problem, tmp_path):
 
     only = run(board=energy_j)
     both = run(board=energy_j, clock=limit)
+    told = both.record(np.array([6, 9, 7]), 0.5, 0.4)
+    assert told["widths"] == widths_of(both.keep).tolist()
+    assert told["closed"]
+    for name, metric in (("board", "energy_j"), ("clock", "latency_s")):
+        found = told["budgets"][name]
+        assert (found["metric"], found["closed"]) == (metric, True)
+        assert found["measured"][-1] <= found["budget"] < found["measured"][0]
+        assert found["rounds"] == len(found["measured"]) - 1 > 0
     assert only.closed
     assert list(only.budgets) == ["board"]
     assert both.closed

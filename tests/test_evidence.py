@@ -91,6 +91,7 @@ def write_runs(
                 "compression_seconds": 10.0,
                 "finetuning_seconds": 5.0,
                 "peak_memory_mb": 900.0,
+                "peak_gpu_memory_mb": None,
             },
             "hardware": {"processor": "fabricated", "cores": 2},
         }
@@ -276,20 +277,26 @@ def test_how_budgets_were_closed_keeps_the_label_of_the_limits(tmp_path):
     run = json.loads(path.read_text())
     label = f"{run['budget']}+parameters-dense-0.4"
     closed = {
-        "rounds": 1,
-        "closed": True,
-        "measured_energy_j": [0.03, 0.02],
-        "limits": {"jetson_time": [1e-3]},
+        "closed": False,
+        "budgets": {
+            name: {"metric": m, "budget": b, "rounds": r, "measured": measured, "closed": closed}
+            for name, m, b, r, measured, closed in (
+                ("jetson_tx2", "energy_j", 0.04, 0, [0.03], True),
+                ("jetson_time", "latency_s", 1e-3, 1, [3e-3, 2e-3], False),
+            )
+        },
         "widths_before": [3, 4],
         "widths": [3, 2],
         "holdout_accuracy_before": 0.5,
         "holdout_accuracy_after": 0.4,
     }
     path.write_text(json.dumps({**run, "budget": label, "closing": closed}))
-    row = tables.closing([path]).iloc[0]
-    assert row["limits"] == "parameters-dense-0.4"
-    assert row["channels_dropped"] == 2
-    assert (row["first_measured_energy_j"], row["last_measured_energy_j"]) == (0.03, 0.02)
+    frame = tables.closing([path]).set_index("closed_on")
+    assert set(frame["limits"]) == {"parameters-dense-0.4"}
+    assert set(frame["channels_dropped"]) == {2}
+    columns = ["unit", "limit", "rounds", "first_measured", "last_measured", "closed"]
+    assert frame.loc["jetson_tx2", columns].tolist() == ["J", 0.04, 0, 0.03, 0.03, True]
+    assert frame.loc["jetson_time", columns].tolist() == ["s", 1e-3, 1, 3e-3, 2e-3, False]
 
 
 def test_truncated_metrics_are_named(tmp_path):

@@ -1,16 +1,19 @@
 """The knapsack against brute force, and LcP's ranking."""
 
+import itertools
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from ecc.errors import UserError
 from ecc.methods import compress, lcp
 from ecc.methods.knapsack import choose, knapsack
 from ecc.methods.lcp import Ranking
+from ecc.training import calibrate
 
 UNITS = 60
 groups = st.lists(
@@ -107,7 +110,7 @@ def test_compensation_moves_channels_between_groups(tiny_problem):
     assert favoured[1] > ranking.widths(np.array([0.0, -5.0, 0.0]))[1]
 
 
-@pytest.mark.parametrize(("iterations", "each"), [(60, 5), (59, 4), (11, 0)])
+@pytest.mark.parametrize(("iterations", "each"), [(60, 5), (59, 4), (12, 1)])
 def test_lcp_trains_all_candidates_as_long(tiny_problem, monkeypatch, iterations, each):
     """`search` of the iterations need not be a multiple of `evaluations`."""
     spent = []
@@ -116,6 +119,30 @@ def test_lcp_trains_all_candidates_as_long(tiny_problem, monkeypatch, iterations
     settings = {"evaluations": 6, "population": 3, "tournament": 2, "search": 0.5}
     compress("lcp", problem, settings)
     assert spent == [each] * 6 + [iterations - 6 * each]
+    spent.clear()
+    effort = compress("lcp", problem, {**settings, "calibration": 3}).effort
+    assert spent == [each] * 6 + [iterations - 6 * each - 3]
+    assert effort.images_seen == 3 * problem.training.batch_size
+
+
+def test_lcp_refuses_candidates_that_would_not_be_trained(tiny_problem):
+    problem, few = tiny_problem(0.5, iterations=60), {"population": 3, "tournament": 2}
+    with pytest.raises(UserError, match=r"methods\.lcp\.evaluations: 31 candidates cannot train"):
+        compress("lcp", problem, {**few, "evaluations": 31})
+    compress("lcp", problem, {**few, "evaluations": 31, "search": 0.0})  # as it says
+
+
+def test_lcp_judges_candidates_with_statistics_of_their_own(tiny_problem, monkeypatch):
+    """The loss of each is that of its masked network with new batch-norm statistics."""
+    problem = tiny_problem(0.5)
+    batches = [images for images, _ in itertools.islice(problem.train.batches(8, 1), 2)]
+    ranking, beta = Ranking(problem), np.zeros(3)
+    model = problem.student()
+    problem.channels.mask(model, ranking.keep(beta))
+    stale = lcp._loss(problem, model)
+    calibrate(model, batches, torch.device("cpu"))
+    assert lcp._fitness(problem, ranking, beta, 0, 0, batches)[0] == lcp._loss(problem, model)
+    assert lcp._fitness(problem, ranking, beta, 0, 0, [])[0] == stale != lcp._loss(problem, model)
 
 
 def test_lcp_names_a_tournament_larger_than_the_population(tiny_problem):

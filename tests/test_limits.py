@@ -18,6 +18,7 @@ from ecc.platforms import make
 # Parameters and MACs at 224x224 or 512x1024, as the networks' authors or torchvision count them;
 # MobileNet at other widths: those that AMC published (He et al., ECCV 2018).
 AMC = [24, 48, 96, 80, 192, 200, 328, 352, 368, 360, 328, 400, 736, 752]
+FEW = {"lcp": {"evaluations": 6, "population": 3, "tournament": 2}}  # of 60 iterations
 STRUCTURE = Network("mobilenet", 10, multiplier=0.25).structure
 KNOWN = [
     ("mobilenet", 1000, None, 4_231_976, 568_740_352),
@@ -116,10 +117,45 @@ def test_binding_budget_is_met_exactly_where_all_are(shares, seed):
 )
 def test_every_method_keeps_all_limits(limited, method, limits):
     problem = limited(0.9, **limits)
-    result = compress(method, problem, {})
+    result = compress(method, problem, FEW.get(method, {}))
     assert problem.inside(result.widths)
     for limit in problem.limits:
         assert limit.model.energy(result.widths) <= limit.budget
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("fraction", [1.0, 1.05])
+def test_a_limit_alone_is_kept_where_the_budget_leaves_all(limited, method, fraction):
+    problem = limited(fraction, parameters=0.5)
+    result = compress(method, problem, FEW.get(method, {}))
+    assert problem.inside(result.widths)
+    assert (result.widths < problem.full_widths).any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_the_dense_network_as_its_budget(tiny_problem, method):
+    """By the energy model, of which the measured energy that a budget is relative to may differ."""
+    problem = tiny_problem(1.0)
+    assert problem.inside(compress(method, problem, FEW.get(method, {})).widths)
+
+
+def test_budgets_that_leave_the_dense_network_as_it_is_are_refused(limited):
+    with pytest.raises(UserError, match=r"above .* by the energy model: nothing to compress"):
+        compress("uniform", limited(1.01), {})
+    with pytest.raises(UserError, match="all limits are met: nothing to compress"):
+        compress("uniform", limited(1.01, parameters=1.0), {})
+
+
+def test_a_budget_that_only_measurement_binds_is_refused_unless_a_limit_binds():
+    own = Range(1.0, 0.5, modelled=0.99)
+    count = Range(1000, 10, "count", modelled=1000)
+    found = {"parameters": count}
+    for value in (0.995, 1.0):
+        for limits in ((), (("parameters", Budget("dense", 1.0)),)):
+            with pytest.raises(UserError, match=r"by the energy model, 0\.99 J: nothing would be"):
+                Budget("dense", value, limits).check_binding(own, found)
+        Budget("dense", value, (("parameters", Budget("dense", 0.9)),)).check_binding(own, found)
+    Budget("dense", 0.99).check_binding(own, found)
 
 
 def test_a_limit_that_does_not_bind_changes_nothing_of_ecc(limited, tiny_problem):

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -78,12 +77,37 @@ def test_csv_holds_every_digit(tmp_path):
 
 
 def test_record_of_a_run_can_be_written(tmp_path):
-    record = runs.record(seed=7, started=time.monotonic() - 5)
+    record = runs.record(seed=7, started=runs.start() - 5)
     runs.write_json(tmp_path / "record.json", record)
     assert json.loads((tmp_path / "record.json").read_text()) == record
     assert record["seed"] == 7
     assert 5 <= record["seconds"] < 60
     assert 10 < record["peak_memory_mb"] < 1e6
+    assert record["peak_gpu_memory_mb"] is None
+
+
+def peak_mb(touched_mb):
+    """That of a run which touches so much memory, and gives it back."""
+    started = runs.start()
+    bytearray(b"1" * (touched_mb << 20))
+    return runs.record(0, started)["peak_memory_mb"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the mark of a process is set back on Linux")
+def test_peak_memory_is_that_of_the_run_whatever_ran_before():
+    small, large, again = peak_mb(1), peak_mb(300), peak_mb(1)
+    assert large > small + 250
+    assert again == pytest.approx(small, abs=50)
+
+
+def test_peak_memory_is_that_of_the_process_where_there_is_no_mark(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    for name in ("read_text", "write_text"):
+        monkeypatch.setattr(runs.Path, name, missing)
+    assert peak_mb(300) > 300
+    assert peak_mb(1) > 300
 
 
 def test_versions_and_hardware_are_named(monkeypatch):

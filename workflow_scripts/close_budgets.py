@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecc import data, energy, metrics, platforms, records, runs
+from ecc import data, energy, platforms, records, runs
 from ecc.channels import widths_of
 from ecc.closing import close_all, narrow
 from ecc.logs import job
@@ -73,26 +73,13 @@ def close_budgets(
     for file, model, result, run, accuracy in zip(
         files, networks, closed, found, before, strict=True
     ):
-        after, widths = accuracy, widths_of(result.keep).tolist()
-        if widths != run["widths"]:
+        after = accuracy
+        if widths_of(result.keep).tolist() != run["widths"]:
             narrow(model, full.channels, result.keep, images.train, seed=run["seed"], device=device)
             after = evaluate(model, images.holdout, device=device)
-        measured = {platform: each.measured_j for platform, each in result.budgets.items()}
-        energies = {"measured_energy_j": measured.pop(own)}
-        runs.write_json(
-            file,
-            {
-                "rounds": max(len(result.budgets[own].measured_j) - 1, 0),
-                **metrics.to_file(energies, meters[own][0].metric),
-                "limits": measured,
-                "closed": result.closed,
-                "holdout_accuracy_before": accuracy,
-                "holdout_accuracy_after": after,
-                "widths_before": run["widths"],
-                "widths": widths,
-                "kept": [each.nonzero().flatten().tolist() for each in result.keep],
-            },
-        )
+        kept = [each.nonzero().flatten().tolist() for each in result.keep]
+        record = result.record(np.array(run["widths"]), accuracy, after)
+        runs.write_json(file, {**record, "kept": kept})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Compresses the dense network of an experiment by one method, for the runs of one job."""
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -75,7 +74,7 @@ def compress_run(
     metrics: str,
 ) -> None:
     """One run. Its metrics hold what fine-tuning must know: the iterations left unspent."""
-    started = time.monotonic()
+    started = runs.start()
     settings = {k: value for k, value in method.items() if k not in ("method", "energy_model")}
     compressed = compress_by(method["method"], problem, settings)
     save_weights(Path(masked), compressed.model)

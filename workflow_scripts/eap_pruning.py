@@ -1,6 +1,5 @@
 """Prunes single weights of a dense network, cut to fewer target classes, round by round."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def eap_pruning(
     files: Mapping[str, str],
 ) -> None:
     """Required is the hold-out accuracy of the dense network on all classes."""
-    started = time.monotonic()
+    started = runs.start()
     found = data.load(dataset, Path(manifest).parent)
     full, few = Network(**network), Network(**{**network, "classes": classes})
     settings = TrainingSettings(**training)

@@ -1,6 +1,5 @@
 """Evolves networks for one arm of a study, from one seed."""
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -39,7 +38,7 @@ def evolve(
     history: str,
     metrics: str,
 ) -> None:
-    started = time.monotonic()
+    started = runs.start()
     checkpoint = Path(networks).with_name("evaluated.jsonl")
     settings = Settings(*(study[key] for key in ("population", "generations", "largest_macs")))
     own = maker()

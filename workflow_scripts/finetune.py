@@ -1,7 +1,6 @@
 """Makes compressed networks slim and fine-tunes them."""
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +76,7 @@ def finetune_run(
     closing: str | None = None,
 ) -> None:
     """One run; `compression` are its metrics so far, `closing` says which channels stayed."""
-    started = time.monotonic()
+    started = runs.start()
     so_far = records.read(compression, "compression")
     channels, device = setting.network.channels, setting.phases[0]["device"]
     model = load_weights(Path(masked), setting.network.build())
@@ -130,7 +129,10 @@ def finetune_run(
             "timings": {
                 "compression_seconds": so_far["seconds"],
                 "finetuning_seconds": record["seconds"],
-                "peak_memory_mb": max(so_far["peak_memory_mb"], record["peak_memory_mb"]),
+                **{
+                    peak: max((run[peak] for run in (so_far, record) if run[peak]), default=None)
+                    for peak in ("peak_memory_mb", "peak_gpu_memory_mb")
+                },
             },
             **record,
         },

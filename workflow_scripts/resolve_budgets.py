@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from ecc import energy, metrics, records, runs
 from ecc.budgets import Budget, Range, lower_bounds
 from ecc.counts import COUNTS, Count
@@ -22,24 +24,29 @@ def resolve_budgets(
 ) -> None:
     """`platforms` are dense.json and energy model of `platform` and of those that limits name.
 
-    Dense energy is the measured one; the smallest reachable is by the energy model.
+    Dense energy is the measured one; the smallest reachable is by the energy model. A budget that
+    the dense network meets by its model is refused, unless one of its limits binds.
     """
     traced = Structure.read(structure)
-    bounds = lower_bounds(traced.full_widths, smallest_width)
+    full = traced.full_widths
+    bounds = lower_bounds(full, smallest_width)
     ranges = {}
     for name, (dense, model) in platforms.items():
         measured = records.read(dense, "dense energy")
-        smallest = float(energy.load(model, traced).energy(bounds))
-        ranges[name] = Range(measured["dense_energy_j"], smallest, measured["metric"])
+        smallest, modelled = energy.load(model, traced).energy(np.stack([bounds, full])).tolist()
+        dense, metric = measured["dense_energy_j"], measured["metric"]
+        ranges[name] = Range(dense, smallest, metric, modelled)
     for name in COUNTS:
         count = Count(name, traced)
-        dense, smallest = float(count.energy(traced.full_widths)), float(count.energy(bounds))
-        ranges[name] = Range(dense, smallest, "count")
+        smallest, dense = count.energy(np.stack([bounds, full])).tolist()
+        ranges[name] = Range(dense, smallest, "count", dense)
     own = ranges[platform]
     try:
         parsed = {label: Budget.from_label(label) for label in budgets}
         budget_j = {label: budget.resolve(own) for label, budget in parsed.items()}
         limits = {label: budget.resolve_limits(ranges) for label, budget in parsed.items()}
+        for budget in parsed.values():
+            budget.check_binding(own, ranges)
     except UserError as error:
         raise UserError(f"config key experiments, {experiment}: {error}") from error
     energies = {

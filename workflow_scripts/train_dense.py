@@ -1,6 +1,5 @@
 """Trains the dense network of an experiment, or takes published weights, and measures its score."""
 
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def train_dense(
     history: str,
     metrics: str,
 ) -> None:
-    started = time.monotonic()
+    started = runs.start()
     found = data.load(dataset, Path(manifest).parent)
     settings = TrainingSettings(**{k: v for k, v in training.items() if k != "weights"})
     torch.manual_seed(seed)

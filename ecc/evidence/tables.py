@@ -50,12 +50,13 @@ COMPARISON = [
 ]
 CLOSING = [
     *("experiment", "platform", "method", "budget_fraction", "limits", "seed", "budget_j"),
-    *("rounds", "first_measured_energy_j", "last_measured_energy_j", "closed"),
+    *("closed_on", "unit", "limit", "rounds", "first_measured", "last_measured", "closed"),
     *("holdout_accuracy_before", "holdout_accuracy_after", "channels_dropped"),
 ]
 EQUAL_TERMS = [
     *("experiment", "platform", "method", "runs", "iterations", "images_seen", "evaluations"),
-    *("images_evaluated", "seconds", "peak_memory_mb", "accuracy", "hardware"),
+    *("images_evaluated", "seconds", "peak_memory_mb", "peak_gpu_memory_mb"),
+    *("accuracy", "hardware"),
 ]
 LIMITS = [
     *("experiment", "platform", "method", "budget_fraction", "limits", "seed", "budget_j"),
@@ -164,25 +165,34 @@ def _by_budget(frame: pd.DataFrame, name: str, value: str) -> list[tuple[str, "p
 
 
 def closing(metrics: Paths) -> pd.DataFrame:
-    """Runs whose budgets were closed by measurement before fine-tuning: how, and what it cost.
+    """One row for every budget of a run that was closed by measurement before fine-tuning.
 
-    `closed` is whether the last measurement, with two standard errors, is inside the budget; empty
-    where the platform could not measure. `holdout_accuracy_*` are of the network before it was
-    fine-tuned, both with new batch-norm statistics; `channels_dropped` is the sum over its groups.
+    `closed_on` is the platform of the budget, or of one of its limits, and `limit` its value;
+    `rounds` is how often the network was narrowed for it, and `closed` whether the last
+    measurement, with two standard errors, is inside; empty where the platform could not measure.
+    What all rounds of the run cost is on each of its rows: `holdout_accuracy_*` are of the network
+    before it was fine-tuned, both with new batch-norm statistics; `channels_dropped` is the sum
+    over its groups.
     """
     rows = []
     for run in _runs(metrics):
         if (found := run.get("closing")) is not None:
-            found = from_file(found)
-            measured = found["measured_energy_j"] or [float("nan")]
-            ends = {
-                f"{end}_measured_energy_j": measured[i] for end, i in (("first", 0), ("last", -1))
-            }
             dropped = sum(found["widths_before"]) - sum(found["widths"])
-            # The run last: `limits` are a label of it, and in what closed it what was measured.
-            rows.append({**found, **run, **ends, "channels_dropped": dropped})
+            for name, budget in found["budgets"].items():
+                measured = budget["measured"] or [float("nan")]
+                told = {
+                    "closed_on": name,
+                    "unit": UNITS[budget["metric"]],
+                    "limit": budget["budget"],
+                    "rounds": budget["rounds"],
+                    "first_measured": measured[0],
+                    "last_measured": measured[-1],
+                    "closed": budget["closed"],
+                    "channels_dropped": dropped,
+                }
+                rows.append({**found, **run, **told})
     frame = pd.DataFrame(rows, columns=[*CLOSING, "metric"])
-    keys = [column for column in RUN if column in CLOSING]
+    keys = [*(column for column in RUN if column in CLOSING), "closed_on"]
     return to_table(tidy(frame, [*CLOSING, "metric"], keys))
 
 
@@ -219,7 +229,8 @@ def equal_terms(metrics: Paths) -> pd.DataFrame:
 
     Iterations and training images are those of compression and fine-tuning; evaluations are passes
     over hold-out images. Seconds are of compression and fine-tuning, without closing, on this
-    machine, and no second run repeats them.
+    machine, and no second run repeats them. Peaks of memory are the largest of a run: of its
+    process, libraries and data included, and of tensors on a GPU, empty without one.
     """
     rows = [
         {
@@ -229,6 +240,7 @@ def equal_terms(metrics: Paths) -> pd.DataFrame:
             "images_evaluated": run["effort"]["images_evaluated"],
             "seconds": run["timings"]["compression_seconds"] + run["timings"]["finetuning_seconds"],
             "peak_memory_mb": run["timings"]["peak_memory_mb"],
+            "peak_gpu_memory_mb": run["timings"]["peak_gpu_memory_mb"],
             "hardware": in_words(run["hardware"]),
         }
         for run in _runs(metrics)
@@ -238,7 +250,7 @@ def equal_terms(metrics: Paths) -> pd.DataFrame:
     how = {
         "runs": ("seed", "size"),
         **{name: (name, "mean") for name in means},
-        "peak_memory_mb": ("peak_memory_mb", "max"),
+        **{name: (name, "max") for name in ("peak_memory_mb", "peak_gpu_memory_mb")},
         "hardware": ("hardware", "first"),
     }
     frame = pd.DataFrame(rows).groupby(keys, as_index=False).agg(**how)
@@ -284,7 +296,7 @@ def timings(metrics: Paths, stages: pd.DataFrame) -> pd.DataFrame:
     """Seconds and memory, which no second run repeats, and each row says so.
 
     `metrics` as above; `stages` has rows of other jobs, with the same columns. The peak memory is
-    that of the whole process that a run was part of.
+    that of the process during the run.
     """
     rows = [
         {

@@ -45,7 +45,7 @@ class Settings:
     noise: float = 0.5
     decay: float = 0.95
     smallest_ratio: float = 0.2
-    multiple: int = 1
+    multiple: int = 8
     batches: int = 60
     positions: int = 10
     holdout_images: int = 0
@@ -67,6 +67,7 @@ class Settings:
 
 
 IMAGES = 50  # of one batch that least squares sees
+LEAST_NOISE = 1e-9  # that a draw is defined where the noise has decayed to nothing
 
 
 def compress(problem: Problem, settings: Settings) -> Compressed:
@@ -100,22 +101,27 @@ class Wall:
 
     def width(self, decided: Sequence[int], share: float) -> int:
         """The width of the next group, for a share in [0, 1] of its channels."""
-        group = len(decided)
-        least = int(self.least[group])
-        full = int(self.full[group])
-        aimed = share * full
-        wanted = round(aimed / self.multiple) * self.multiple
-        if wanted > full or full - aimed < abs(wanted - aimed):
-            wanted = full  # which need not be a multiple
-        wanted = max(wanted, least)
-        trials = np.tile(self.least, (wanted - least + 1, 1))
-        trials[:, :group] = decided
-        trials[:, group] = np.arange(least, least + len(trials))
-        inside = trials[self.problem.energy.energy(trials) <= self.problem.budget_j, group]
+        return int(self.widths(np.array([decided], dtype=np.int64), np.array([share]))[0])
+
+    def widths(self, decided: Widths, shares: Floats) -> Widths:
+        """The same of many episodes: widths (n, groups so far) and shares (n,) to widths (n,)."""
+        group = decided.shape[1]
+        least, full = int(self.least[group]), int(self.full[group])
+        aimed = shares * full
+        wanted = np.round(aimed / self.multiple) * self.multiple
+        # All of a group need not be a multiple.
+        whole = (wanted > full) | (full - aimed < abs(wanted - aimed))
+        wanted = np.maximum(np.where(whole, full, wanted), least).astype(np.int64)
+        options = np.arange(least, wanted.max() + 1)
+        trials = np.tile(self.least, (len(decided), len(options), 1))
+        trials[..., :group] = decided[:, None]
+        trials[..., group] = options
+        inside = self.problem.energy.energy(trials) <= self.problem.budget_j
+        inside &= options <= wanted[:, None]
         # The smallest width is inside: it was when the group before was decided.
-        allowed = int(inside[-1]) if len(inside) else least
-        rounded = inside[inside % self.multiple == 0]
-        return allowed if allowed == wanted or not len(rounded) else int(rounded[-1])
+        allowed = np.where(inside, options, least).max(axis=1)
+        rounded = np.where(inside & (options % self.multiple == 0), options, 0).max(axis=1)
+        return np.asarray(np.where((allowed == wanted) | (rounded == 0), allowed, rounded))
 
 
 class Features:
@@ -212,7 +218,8 @@ class _Search:
         # A stream of its own for every episode: a resumed search draws the same.
         stream = np.random.default_rng([self.problem.seed, number])
         past_warm_up = number - self.settings.warm_up
-        noise = self.settings.noise * self.settings.decay ** max(past_warm_up, 0)
+        decayed = self.settings.noise * self.settings.decay ** max(past_warm_up, 0)
+        noise = max(decayed, LEAST_NOISE)
         decided: list[int] = []
         states, actions, action = [], [], 1.0
         for full in self.problem.full_widths:

@@ -4,9 +4,10 @@ Channels of all groups are ranked together by a score and beta_l, and the lowest
 is met. Norms of different groups lie orders of magnitude apart, so scores are the logarithms of
 ||w_j||^2 relative to its mean over the group: a compensation is a factor. The latent compensations
 beta, one a channel group, are found by regularised evolution; the fitness of a candidate is its
-hold-out loss after a short training.
+hold-out loss after a short training, with batch-norm statistics of its own.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +17,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ecc.channels import widths_of
 from ecc.errors import UserError, require
 from ecc.methods.checkpoint import Checkpoint
 from ecc.methods.problem import Compressed, FixedZeros, Problem
-from ecc.training import device_of, train
+from ecc.training import calibrate, device_of, train
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +35,9 @@ class Settings:
 
     `sigma` is the standard deviation of the first mutations, of a logarithm; it falls linearly to
     zero. `search` is the share of the iterations that candidates train, as many each; those that
-    cannot be shared out evenly are left to the final training.
+    cannot be shared out evenly are left to the final training. At 0 none trains. `calibration`:
+    batches, the same for all, that each takes its batch-norm statistics from; 0: it keeps those
+    of training.
     """
 
     evaluations: int = 400
@@ -42,6 +46,7 @@ class Settings:
     mutated: float = 0.1
     sigma: float = 1.0
     search: float = 0.5
+    calibration: int = 0
 
     def __post_init__(self) -> None:
         require(
@@ -53,6 +58,7 @@ class Settings:
             mutated=0 < self.mutated <= 1,
             sigma=self.sigma > 0,
             search=0 <= self.search <= 1,
+            calibration=self.calibration >= 0,
         )
         if self.tournament > self.population:
             raise UserError(
@@ -65,7 +71,7 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     """Searches the compensations, prunes the dense network by the best, and trains it."""
     ranking = Ranking(problem)
     given = problem.training.iterations
-    each = int(settings.search * given) // settings.evaluations
+    each, batches = _each(settings, given), _batches(problem, settings)
     rows: list[dict[str, float]] = []
     betas: list[Floats] = []
     with Checkpoint(problem, settings) as checkpoint:
@@ -76,7 +82,7 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
             losses = [row["loss"] for row in rows]
             alive = list(zip(losses, betas, strict=True))[-settings.population :]
             beta = _beta(alive, settings, len(ranking.scores), number, problem.seed)
-            loss, widths = _fitness(problem, ranking, beta, each, number)
+            loss, widths = _fitness(problem, ranking, beta, each, number, batches)
             betas.append(beta)
             found = {"evaluation": number, "loss": loss, "best": min([loss, *losses])}
             rows.append({**found, "energy_j": problem.joules(widths)})
@@ -84,9 +90,30 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
         checkpoint.save(rows, lambda: {"betas": torch.tensor(np.array(betas))}, at_once=True)
         model = problem.student()
         keep = ranking.keep(betas[int(np.argmin([row["loss"] for row in rows]))])
-        iterations = given - each * settings.evaluations
+        iterations = given - each * settings.evaluations - len(batches)
         _train(problem, model, keep, iterations, problem.seed, checkpoint.of_training())
     return Compressed(model, keep, pd.DataFrame(rows).astype({"evaluation": int}), given)
+
+
+def _each(settings: Settings, given: int) -> int:
+    """Iterations that a candidate trains; raises UserError where all would train none."""
+    each = int(settings.search * given) // settings.evaluations
+    if settings.search and not each:
+        raise UserError(
+            f"methods.lcp.evaluations: {settings.evaluations} candidates cannot train an iteration "
+            f"each, where all have {int(settings.search * given)} (search: {settings.search:g} of "
+            f"{given}): lower it, or raise methods.lcp.search; 0 there trains none"
+        )
+    return each
+
+
+def _batches(problem: Problem, settings: Settings) -> list[Tensor]:
+    """Images that candidates take batch-norm statistics from; each batch counts as an iteration."""
+    given = problem.training.iterations
+    normalised = any(isinstance(m, _BatchNorm) for m in problem.dense.modules())
+    taken = min(settings.calibration, given - int(settings.search * given)) if normalised else 0
+    batches = problem.train.batches(problem.training.batch_size, problem.seed + 104_729)
+    return [images for images, _ in itertools.islice(batches, taken)]
 
 
 def _beta(
@@ -166,11 +193,17 @@ def _mutated(beta: Floats, settings: Settings, sigma: float, stream: np.random.G
 
 
 def _fitness(
-    problem: Problem, ranking: Ranking, beta: Floats, iterations: int, number: int
+    problem: Problem,
+    ranking: Ranking,
+    beta: Floats,
+    iterations: int,
+    number: int,
+    batches: list[Tensor],
 ) -> tuple[float, NDArray[np.int64]]:
     """Hold-out loss after a short training, and the widths."""
     model, keep = problem.student(), ranking.keep(beta)
     _train(problem, model, keep, iterations, problem.seed + 7919 * (number + 1))
+    calibrate(model, batches, device_of(problem.training.device))
     return _loss(problem, model), widths_of(keep)
 
 

@@ -86,17 +86,20 @@ class Problem:
         return float(self.energy.energy(widths))
 
     def check(self) -> None:
-        """Raises UserError where no widths meet the budget, or where dense already does."""
+        """Raises UserError where no widths meet a budget, or where dense already meets all."""
         smallest, dense = self.joules(self.smallest), self.joules(self.full_widths)
         if self.budget_j < smallest:
             raise UserError(
                 f"budget {self.budget_j:.6g} J is below {smallest:.6g} J, the smallest energy that "
                 "can be reached: raise the budget or lower the lower bound"
             )
-        if self.budget_j > dense:
+        full = self.full_widths
+        bound = any(float(limit.model.energy(full)) > limit.budget for limit in self.limits)
+        if self.budget_j > dense and not bound:
+            met = ", and all limits are met" if self.limits else ""
             raise UserError(
-                f"budget {self.budget_j:.6g} J is above {dense:.6g} J, the dense network's energy: "
-                "nothing to compress"
+                f"budget {self.budget_j:.6g} J is above {dense:.6g} J, the dense network's energy "
+                f"by the energy model{met}: nothing to compress"
             )
         for limit in self.limits:
             least = float(limit.model.energy(self.smallest))

@@ -312,8 +312,15 @@ def _stopped(method: str) -> Callable[[Path], None]:
 
 EFFORT = {"images_seen": 8, "evaluations": 2, "images_evaluated": 16, "finetuning_images": 4}
 CLOSING = {
-    "rounds": 1,
-    "measured_energy_j": [0.02, 0.01],
+    "budgets": {
+        "jetson_tx2": {
+            "metric": "energy_j",
+            "budget": 0.01,
+            "rounds": 1,
+            "measured": [0.02, 0.01],
+            "closed": True,
+        }
+    },
     "closed": True,
     "holdout_accuracy_before": 0.5,
     "holdout_accuracy_after": 0.4,
@@ -342,6 +349,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "seconds": 1.5,
         "peak_memory_mb": 300.0,
+        "peak_gpu_memory_mb": None,
     },
     "closing": CLOSING,
     "fine-tuning": {
@@ -360,7 +368,12 @@ RECORDS: dict[str, dict[str, Any]] = {
         "groups": [{"name": "a", "width": 3, "full_width": 4}],
         "method_settings": {},
         "phases": [{}],
-        "timings": {"compression_seconds": 1.0, "finetuning_seconds": 1.0, "peak_memory_mb": 1.0},
+        "timings": {
+            "compression_seconds": 1.0,
+            "finetuning_seconds": 1.0,
+            "peak_memory_mb": 1.0,
+            "peak_gpu_memory_mb": 1.0,
+        },
         "seed": 0,
         "versions": {},
         "hardware": {},
