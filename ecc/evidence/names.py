@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 NAMES = {
     "ecc": "ECC",
-    "ecc_early": "early ECC",
+    "ecc_outputs": "ECC by outputs",
     "netadapt": "NetAdapt",
     "uniform": "uniform width",
     "amc": "AMC",
