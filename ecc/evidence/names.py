@@ -5,6 +5,8 @@ from collections.abc import Mapping
 NAMES = {
     "ecc": "ECC",
     "ecc_outputs": "ECC by outputs",
+    "outputs_alone": "its scores alone",
+    "early_alone": "its schedule alone",
     "netadapt": "NetAdapt",
     "uniform": "uniform width",
     "amc": "AMC",
