@@ -4,8 +4,8 @@ The optimisation problem, the proximal operator, the duals and the learning rate
 What differs, each with a setting that switches it off:
 
 - `batches`: a channel's score tells how much it moves the outputs of the layers that read it, and
-  how much these matter to the loss. The size of a depthwise kernel, which ECC adds to the score, says
-  nothing about either where a batch norm follows.
+  how much these matter to the loss. The size of a depthwise kernel, which ECC adds to the score,
+  says nothing about either where a batch norm follows.
 - `exponent`, `ramp`: energy falls early, and fast first, so that most iterations train the final
   widths. (A polynomial schedule, as Zhu and Gupta, To prune or not to prune, 2017, for sparsity.)
 """
