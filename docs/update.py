@@ -149,6 +149,28 @@ def iterations(tables: Path) -> str:
     )
 
 
+def ablation(tables: Path) -> str:
+    """The same, and by how much `ecc_outputs` is above each of the others.
+
+    A spread is the larger standard deviation over seeds of the two.
+    """
+    found = pd.read_csv(tables / "comparison.csv")
+    found = found[found["stage"] == "after_finetuning"]
+    budgets = _budgets(found)
+
+    def gain(method: str, of: pd.DataFrame) -> str:
+        ours, other = of.loc["ecc_outputs"], of.loc[method]
+        above, spread = ours["mean"] - other["mean"], max(ours["std"], other["std"])
+        return f"{above:+.3f} ({above / spread:.1f} spreads)"
+
+    rows = [
+        [name(method), *(gain(method, of) for of in budgets.values())]
+        for method in found["method"].unique()
+        if method != "ecc_outputs"
+    ]
+    return f"{_by_budget(found)}\n{_table(['Gain over', *budgets], rows)}"
+
+
 def terms(tables: Path) -> str:
     """What a run of each method used, on average over budgets, seeds and platforms."""
     found = pd.read_csv(tables / "equal_terms.csv")
@@ -193,6 +215,7 @@ PAGES: Sequence[tuple[str, str, dict[str, Block]]] = (  # page, folder of the ru
     ("docs/claims.md", "complete", {"claims": claims}),
     ("docs/methods/README.md", "methods", {"methods": methods, "terms": terms}),
     ("docs/methods/README.md", "iterations", {"iterations": iterations}),
+    ("docs/methods/ecc_outputs.md", "ablation", {"ablation": ablation}),
 )
 FIGURES = {"": "figure_04", "methods": "methods"}  # by folder: the name in docs/images
 
@@ -212,20 +235,25 @@ def filled(text: str, tables: Path, blocks: dict[str, Block]) -> str:
 
 def _by_budget(found: pd.DataFrame) -> str:
     """Rows are methods, the best on average first; columns are budgets, the best of each bold."""
-    keys = ["platform", "budget_fraction"]
-    of = {key: group.set_index("method") for key, group in found.groupby(keys)}
-    columns = sorted(of, key=lambda key: (key[0], -key[1]))
+    budgets = _budgets(found)
     ranked = found.groupby("method")["mean"].mean().sort_values(ascending=False).index
 
-    def cell(method: str, column: tuple[str, float]) -> str:
-        row, best = of[column].loc[method], of[column]["mean"].max()
+    def cell(method: str, of: pd.DataFrame) -> str:
+        row, best = of.loc[method], of["mean"].max()
         mean = f"**{row['mean']:.3f}**" if row["mean"] == best else f"{row['mean']:.3f}"
         return f"{mean} ± {row['std']:.3f}"
 
-    rows = [[name(method), *(cell(method, column) for column in columns)] for method in ranked]
-    return _table(
-        ["Method", *(f"{name(platform)}, {budget:.2f}" for platform, budget in columns)], rows
-    )
+    rows = [[name(method), *(cell(method, of) for of in budgets.values())] for method in ranked]
+    return _table(["Method", *budgets], rows)
+
+
+def _budgets(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """By the head of a column, what was found at a budget, by the method; the widest first."""
+    of = dict(iter(found.groupby(["platform", "budget_fraction"])))
+    return {
+        f"{name(platform)}, {budget:.2f}": of[platform, budget].set_index("method")
+        for platform, budget in sorted(of, key=lambda key: (key[0], -key[1]))
+    }
 
 
 def _told_iterations(experiment: str) -> str:

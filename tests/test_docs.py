@@ -290,6 +290,22 @@ def test_update_fills_the_page_of_the_methods_from_tables(tables):
     assert "| ECC | **0.910** ± 0.014 |" in page
 
 
+def test_update_fills_the_ablation_from_a_table(tables):
+    update = script(ROOT / "docs/update.py")
+    found = pd.read_csv(tables / "comparison.csv").replace({"uniform": "ecc_outputs"})
+    found.to_csv(tables / "comparison.csv", index=False)
+    assert update.ablation(tables).splitlines() == [
+        "| Method | Jetson TX2, 0.50 |",
+        "| --- | --- |",
+        "| ECC | **0.910** ± 0.014 |",
+        "| ECC by outputs | 0.710 ± 0.014 |",
+        "",
+        "| Gain over | Jetson TX2, 0.50 |",
+        "| --- | --- |",
+        "| ECC | -0.200 (-14.1 spreads) |",
+    ]
+
+
 def test_numbers_of_the_docs_are_those_of_the_reference_results():
     update = script(ROOT / "docs/update.py")
     checked = 0

@@ -90,8 +90,8 @@ VARIANTS = {
     "ecc": ("ecc", {}),
     "ecc_fixed": ("ecc", {"pace": "fixed", "beta": 0.3}),
     "ecc_too_slow": ("ecc", {"pace": "fixed", "beta": 1e-4}),
-    "ecc_early": ("ecc_early", {}),
-    "ecc_early_fixed": ("ecc_early", {"pace": "fixed", "beta": 0.3}),
+    "ecc_outputs": ("ecc_outputs", {}),
+    "ecc_outputs_fixed": ("ecc_outputs", {"pace": "fixed", "beta": 0.3}),
     "netadapt": ("netadapt", {"decay": 0.85}),
     "netadapt_original": (
         "netadapt",
@@ -210,7 +210,7 @@ def test_iterations_spent_are_those_given(tiny_problem, variant, iterations):
     assert looked_at == (variant[1]["batches"] if variant[0] == "amc" else result.iterations)
 
 
-@pytest.mark.parametrize("method", ["ecc", "ecc_early", "eap", "knapsack"])
+@pytest.mark.parametrize("method", ["ecc", "ecc_outputs", "eap", "knapsack"])
 def test_a_run_resumed_after_its_last_iteration_has_seen_the_same_images(
     tiny_problem, training_settings, tmp_path, method
 ):
@@ -256,7 +256,7 @@ def test_unknown_setting_is_named(tiny_problem, method):
         ("netadapt", {"selection": "random"}, "random.*accuracy, accuracy_per_energy"),
         ("netadapt", {"decay": 1.0}, "netadapt.decay: 1.0 is out of its range"),
         ("ecc", {"rho1": -1.0}, "ecc.rho1: -1.0 is out of its range"),
-        ("ecc_early", {"ramp": 0.0}, "ecc_early.ramp: 0.0 is out of its range"),
+        ("ecc_outputs", {"ramp": 0.0}, "ecc_outputs.ramp: 0.0 is out of its range"),
     ],
 )
 def test_unknown_choice_is_named(tiny_problem, method, settings, named):

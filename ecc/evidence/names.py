@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 NAMES = {
     "ecc": "ECC",
-    "ecc_early": "early ECC",
+    "ecc_outputs": "ECC by outputs",
+    "outputs_alone": "its scores alone",
+    "early_alone": "its schedule alone",
     "netadapt": "NetAdapt",
     "uniform": "uniform width",
     "amc": "AMC",

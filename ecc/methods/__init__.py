@@ -44,7 +44,7 @@ METHODS = Methods(
     "amc",
     "eap",
     "ecc",
-    "ecc_early",
+    "ecc_outputs",
     "knapsack",
     "lcp",
     "evolution",

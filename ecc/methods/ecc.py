@@ -13,6 +13,7 @@ limit (latency, memory, parameters, MACs) adds the last line once more, with a r
 own: E, B, rho2 and z are vectors (limits,), energy first.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -120,7 +121,7 @@ class Solver:
             self.channels.mask(self.model, self.keep)
             return self._report()
         alpha = float(optimizer.param_groups[0]["lr"])
-        scores = channel_scores(self.problem, self.model, optimizer)
+        scores = channel_scores(self.problem, self.model, optimizer, self._diagonal)
         if iteration == 0:
             self._scale(scores)
         keep = []
@@ -170,6 +171,9 @@ class Solver:
         if "keep.0" in state:
             self.keep = [state[f"keep.{group}"] for group in range(len(self.s))]
             self.phi = widths_of(self.keep)
+
+    def _diagonal(self, weight: Tensor, optimizer: Optimizer) -> Tensor:
+        return adam_diagonal(weight, optimizer)
 
     def _left(self, iteration: int) -> float:
         """Automatic pace: what share of the way to the budget is left after this iteration."""
@@ -283,20 +287,25 @@ class Solver:
         return report | {f"y_{group}": value for group, value in enumerate(self.y.tolist())}
 
 
-@torch.no_grad()
-def channel_scores(problem: Problem, model: nn.Module, optimizer: Optimizer) -> list[Floats]:
-    """a_i: sum over channel i of D w^2, with D Adam's diagonal (Section 3.3.1): (S,) a group.
+def adam_diagonal(weight: Tensor, optimizer: Optimizer) -> Tensor:
+    """D = sqrt(v) + epsilon of the step just taken, v corrected for its bias as in that step."""
+    options, state = optimizer.param_groups[0], optimizer.state[weight]
+    correction = 1 - options["betas"][1] ** float(state["step"])
+    diagonal: Tensor = state["exp_avg_sq"].sqrt().mul_(correction**-0.5).add_(options["eps"])
+    return diagonal
 
-    D = sqrt(v) + epsilon of the step just taken, v corrected for its bias as in that step.
-    """
-    options = optimizer.param_groups[0]
-    decay, epsilon = options["betas"][1], options["eps"]
+
+@torch.no_grad()
+def channel_scores(
+    problem: Problem,
+    model: nn.Module,
+    optimizer: Optimizer,
+    diagonal: Callable[[Tensor, Optimizer], Tensor] = adam_diagonal,
+) -> list[Floats]:
+    """a_i: sum over channel i of D w^2, with D Adam's diagonal (Section 3.3.1): (S,) a group."""
 
     def weighted(weight: Tensor) -> Tensor:
-        state = optimizer.state[weight]
-        correction = 1 - decay ** float(state["step"])
-        diagonal: Tensor = state["exp_avg_sq"].sqrt().mul_(correction**-0.5).add_(epsilon)
-        return diagonal.mul_(weight).mul_(weight)
+        return diagonal(weight, optimizer) * weight * weight
 
     scores = problem.channels.scores(model, weighted)
     return [score.double().cpu().numpy() for score in scores]
