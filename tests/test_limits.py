@@ -18,7 +18,10 @@ from ecc.platforms import make
 # Parameters and MACs at 224x224 or 512x1024, as the networks' authors or torchvision count them;
 # MobileNet at other widths: those that AMC published (He et al., ECCV 2018).
 AMC = [24, 48, 96, 80, 192, 200, 328, 352, 368, 360, 328, 400, 736, 752]
-FEW = {"lcp": {"evaluations": 6, "population": 3, "tournament": 2}}  # of 60 iterations
+FEW = {  # episodes, and candidates of 60 iterations
+    "amc": {"episodes": 8, "warm_up": 4, "batches": 1},
+    "lcp": {"evaluations": 6, "population": 3, "tournament": 2},
+}
 STRUCTURE = Network("mobilenet", 10, multiplier=0.25).structure
 KNOWN = [
     ("mobilenet", 1000, None, 4_231_976, 568_740_352),
