@@ -31,6 +31,7 @@ figures: .venv/ready
 
 report: figures
 	$(SNAKEMAKE) --report $(RESULTS)/report.html
+	@$(BIN)/python -c "from ecc import files; files.seal('$(RESULTS)/report.html')"
 	@echo "Report: $(RESULTS)/report.html"
 
 complete:

@@ -110,6 +110,21 @@ def test_an_output_is_sealed_and_as_an_input_refused_once_a_bit_of_it_flips(tmp_
     assert "made.txt is not what its job wrote: delete it" in done.stderr
 
 
+def test_a_journal_is_sealed_and_refused_once_it_was_edited(tmp_path):
+    (tmp_path / "campaign").mkdir()
+    journal = tmp_path / "campaign/windows.csv"
+    append = f"Path({str(journal)!r}).open('a').write('1')"
+    files = "[], [], ['campaign', 'absent']"
+    for _ in range(2):
+        assert run(append, tmp_path, files).returncode == 0
+    assert journal.read_text() == "11"
+    journal.write_text("12")
+    done = run(append, tmp_path, files)
+    assert done.returncode == 1
+    assert "campaign/windows.csv is not what its job wrote" in done.stderr
+    assert journal.read_text() == "12"
+
+
 def test_a_job_that_is_killed_leaves_no_seal_of_what_was_there_before(tmp_path):
     (tmp_path / "made.txt").write_text("old")
     (tmp_path / ".made.txt.sha256").write_text("of the old one")

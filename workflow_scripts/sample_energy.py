@@ -76,7 +76,8 @@ def sample_energy(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0], snakemake.input, snakemake.output):
+    journals = [Path(snakemake.output.samples).with_name("campaign")]
+    with job(snakemake.log[0], snakemake.input, snakemake.output, journals):
         sample_energy(
             snakemake.input.structure,
             platform=snakemake.wildcards.platform,
