@@ -55,7 +55,6 @@ rule all:
     input:
         list(EVIDENCE),
         rules.claims.output,
-        rules.timings.output,
         rules.checksums.output,
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ecc import files, stopping
+from ecc import files, provenance, stopping
 from ecc.errors import UserError, refused
 
 PARENT = "ECC_PARENT"  # environment variable: process without which a job has no purpose
@@ -32,7 +32,8 @@ def job(
     An error ends the process with exit code 1 and one line on the terminal; the traceback of an
     unexpected error is in the log. The job stops when the process named by ECC_PARENT is gone.
     An input that has changed since its job wrote it is an error; outputs are sealed (`ecc.files`).
-    So are the files of `journals`, folders that a job goes on from when it was killed.
+    So are the files of `journals`, folders that a job goes on from when it was killed. What made
+    the outputs (`ecc.provenance`) is written beside the log.
     """
     path, inputs, outputs, journals = Path(log), list(inputs), list(outputs), list(journals)
     terminal = logging.StreamHandler()
@@ -54,6 +55,7 @@ def job(
         yield
         for file in [*outputs, *(file for folder in journals for file in files.kept(folder))]:
             files.seal(file)
+        provenance.write(path, outputs)
     except UserError as error:
         logging.error(_one_line(error))
         sys.exit(1)
@@ -72,6 +74,7 @@ def _begin(path: Path) -> None:
     """A log of this job alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("")
+    provenance.record_of(path).unlink(missing_ok=True)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     file.addFilter(_ours)

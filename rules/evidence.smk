@@ -290,6 +290,7 @@ EVIDENCE = {
         "eap_figures": rules.eap_figures.output if EAP else [],
         "evolution_figures": rules.evolution_figures.output if STUDIES else [],
         "efficiency": rules.efficiency.output,
+        "timings": rules.timings.output,
     }.items()
     for file in made
 }
@@ -328,6 +329,12 @@ rule claims:
             category="Does it hold?",
             labels={"what": "methods less ECC at every budget", "type": "table"},
         ),
+        provenance=report(
+            "<results>/tables/provenance.csv",
+            caption="../docs/report/provenance.rst",
+            category="Provenance",
+            labels={"what": "what made every file", "type": "table"},
+        ),
     log:
         "<logs>/claims/all.log",
     benchmark:
@@ -344,7 +351,7 @@ rule claims:
         titles=TITLES,
         settings=dict(config),
         made_by={Path(file).stem: rule for file, rule in EVIDENCE.items()}
-        | dict.fromkeys(("ranking", "differences"), "claims"),
+        | dict.fromkeys(("ranking", "differences", "provenance"), "claims"),
     script:
         "../workflow_scripts/claims.py"
 
@@ -354,7 +361,6 @@ rule checksums:
     input:
         evidence=list(EVIDENCE),
         claims=rules.claims.output,
-        timings=rules.timings.output,
     output:
         checksums="<results>/checksums.txt",
     log:

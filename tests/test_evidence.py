@@ -513,7 +513,7 @@ def test_every_figure_and_table_has_a_caption():
     functions |= {"repeatability", "drift", "staircase", "eap_pruning", "eap_classes"}
     functions |= {"eap_layers", "eap_networks", "claims", "ranking", "differences"}
     functions |= {"measured", "finetuning", "fronts", "convergence", "residuals"}
-    functions |= {"energy_model_residuals", "efficiency"}
+    functions |= {"energy_model_residuals", "efficiency", "provenance"}
     functions |= {f"evolution_{name}" for name in ("networks", "spread", "fronts", "hypervolume")}
     assert named == shown | functions | {"workflow"}
 

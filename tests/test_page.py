@@ -56,7 +56,11 @@ def html(tmp_path_factory):
     titles = {"jetson_tx2": "emulated Jetson TX2"}
     made_by = {"figure_04": "figures", "staircase": "measurements", "comparison": "tables"}
     below = {"comparison": table}
-    text = page.render(decided, below, drawn, [EXPERIMENT], titles, made_by, "cores: 2")
+    made = pd.DataFrame(
+        [("tables/comparison.csv", "tables"), ("figures/figure_04.png", "figures")],
+        columns=["file", "rule"],
+    ).assign(job="all", commit="abc123", hardware="cores: 2", versions="numpy: 2")
+    text = page.render(decided, below, drawn, [EXPERIMENT], titles, made_by, made)
     (folder / "index.html").write_text(text)
     return folder / "index.html"
 
@@ -88,6 +92,20 @@ def test_it_is_one_file_that_asks_for_nothing(html):
     assert "http" not in text.replace("data:", "")
     assert 'alt="Figure 4"' in text
     assert 'alt="Staircase"' in text
+
+
+def test_it_says_what_made_every_figure_and_table(html):
+    text = html.read_text()
+    assert "Made by the code of commit abc123, on: cores: 2" in text
+    assert "figures/figure_04.png and .pdf, by rule figures, commit abc123" in text
+    assert "figures/staircase.png and .pdf, by rule measurements<" in text  # of which none tells
+    assert "comparison.csv, 2 rows, by rule tables, commit abc123" in text
+    assert "tables/accuracy_at_budget.csv, not in this run" in text
+
+
+def test_of_a_long_table_the_first_rows_are_there():
+    table = page._table("long", pd.DataFrame({"row": range(page.ROWS + 1)}))
+    assert (len(table["rows"]), table["count"]) == (page.ROWS, page.ROWS + 1)
 
 
 def test_text_is_escaped_and_what_is_missing_is_empty(html):

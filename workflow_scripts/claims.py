@@ -8,9 +8,9 @@ import pandas as pd
 import yaml
 
 from ecc import runs
-from ecc.evidence import claims as evidence, page, statistics
-from ecc.evidence.tables import in_words
+from ecc.evidence import claims as evidence, page, provenance, statistics
 from ecc.logs import job
+from ecc.provenance import of_job
 
 SHOWN = (
     *("table_02", "comparison", "ranking", "differences", "energy_model_errors", "limits"),
@@ -26,8 +26,10 @@ def claims(
     settings: Mapping[str, Any],
     titles: Mapping[str, str],
     made_by: Mapping[str, str],
+    own: Mapping[str, Any],
     files: Mapping[str, str],
 ) -> None:
+    """`own` is the record of this job (`ecc.provenance`)."""
     frames = {Path(table).stem: pd.read_csv(table) for table in tables}
     accuracies = frames["accuracy_at_budget"]
     frames["ranking"] = statistics.ranking(accuracies)
@@ -37,18 +39,17 @@ def claims(
     for name in ("ranking", "differences"):
         runs.write_csv(files[name], frames[name])
     runs.write_csv(files["claims"], decided)
+    runs.write_text(files["settings"], yaml.safe_dump(settings, sort_keys=False))
+    made = provenance.by_file(Path(files["page"]).parent, own)
+    runs.write_csv(files["provenance"], made)
     counts_as = {claim["id"]: claim["holds"] for claim in stated}
     shown = decided.assign(holds=decided["claim_id"].map(counts_as))
-    used = [f"{name} {version}" for name, version in runs.versions().items()]
-    provenance = (
-        f"Page and tables: commit {runs.commit()}, {in_words(runs.hardware())}; {', '.join(used)}. "
-        "The metrics.json of every run has its own commit, hardware and versions; settings.yaml "
-        "has the configuration."
-    )
-    below = {name: frames[name] for name in SHOWN if len(frames.get(name, ()))}
-    html = page.render(shown, below, figures, settings["experiments"], titles, made_by, provenance)
+    named = " ".join(decided["tables"].dropna()).split()
+    below = {
+        name: frames[name] for name in dict.fromkeys([*SHOWN, *named]) if len(frames.get(name, ()))
+    }
+    html = page.render(shown, below, figures, settings["experiments"], titles, made_by, made)
     runs.write_text(files["page"], html)
-    runs.write_text(files["settings"], yaml.safe_dump(settings, sort_keys=False))
 
 
 if __name__ == "__main__":
@@ -61,5 +62,6 @@ if __name__ == "__main__":
             snakemake.params.settings,
             snakemake.params.titles,
             snakemake.params.made_by,
+            of_job(snakemake.log[0], snakemake.output),
             dict(snakemake.output.items()),
         )

@@ -68,6 +68,7 @@ def sample_energy(
             "fingerprint": traced.fingerprint,
             "samples": samples,
             "seed": seed,
+            "commit": runs.commit(),
             "versions": runs.versions(),
             "hardware": runs.hardware(),
             "campaign": campaign and campaign.provenance,

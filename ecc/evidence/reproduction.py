@@ -23,10 +23,10 @@ from ecc.errors import UserError
 from ecc.runs import write_text
 
 MOVED = ["file", "where", "reference", "found"]
-# Wall clock; what the run of a sensor was like.
+# Wall clock; by what it was made; what the run of a sensor was like.
 NOT_REPEATED_FILES = {
     *("timings.csv", "equal_terms.csv", "efficiency.csv", "run_efficiency.csv"),
-    *("repeatability.csv", "provenance.json", "campaign.json", "windows.csv"),
+    *("provenance.csv", "repeatability.csv", "provenance.json", "campaign.json", "windows.csv"),
 }
 NOT_REPEATED_FOLDERS = {"logs", "benchmarks"}
 CHECKSUMS = "checksums.txt"
