@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_claims import AHEAD, BEHIND, PUBLISHED, SOURCE, runs
 
-from ecc.evidence import claims, page, style
+from ecc.evidence import captions, claims, page, style
 
 EXPERIMENT = {
     "name": "mobilenet",
@@ -60,7 +60,11 @@ def html(tmp_path_factory):
         [("tables/comparison.csv", "tables"), ("figures/figure_04.png", "figures")],
         columns=["file", "rule"],
     ).assign(job="all", commit="abc123", hardware="cores: 2", versions="numpy: 2")
-    text = page.render(decided, below, drawn, [EXPERIMENT], titles, made_by, made)
+    told = {
+        "figure_04": captions.Caption("**Figure 4.** Accuracy.", "ECC 0.9.", "- seeds 0, 1"),
+        "comparison": captions.Caption("**Methods compared.**", "of two."),
+    }
+    text = page.render(decided, below, drawn, [EXPERIMENT], titles, made_by, made, told)
     (folder / "index.html").write_text(text)
     return folder / "index.html"
 
@@ -101,6 +105,17 @@ def test_it_says_what_made_every_figure_and_table(html):
     assert "figures/staircase.png and .pdf, by rule measurements<" in text  # of which none tells
     assert "comparison.csv, 2 rows, by rule tables, commit abc123" in text
     assert "tables/accuracy_at_budget.csv, not in this run" in text
+
+
+def test_captions_are_below_figures_and_above_tables(html):
+    text = html.read_text()
+    figure = text[text.index('<figure id="figure_04">') : text.index('<figure id="staircase">')]
+    assert "<strong>Figure 4.</strong> Accuracy." in figure
+    assert "<strong>In this run:</strong> ECC 0.9." in figure
+    assert "<summary>Settings</summary>" in figure
+    assert "<b>Staircase.</b>" in text  # which has no caption
+    table = text[text.index('<details id="comparison">') :]
+    assert table.index("<strong>Methods compared.</strong>") < table.index("<table")
 
 
 def test_of_a_long_table_the_first_rows_are_there():

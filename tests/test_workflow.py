@@ -96,6 +96,49 @@ def test_every_claim_has_a_verdict_and_the_page_shows_all_figures(finished):
     assert all(f'<figure id="{name}">' in page for name in figures)
     for name in ("ranking", "differences"):
         assert len(pd.read_csv(results / f"tables/{name}.csv"))
+    for name in figures:
+        part = page[page.index(f'<figure id="{name}">') :]
+        caption = part[: part.index("</figure>")]
+        assert "<strong>In this run:</strong>" in caption, name
+        assert "<summary>Settings</summary>" in caption, name
+        assert f"figures/{name}.png and .pdf, by rule " in caption
+
+
+def test_captions_tell_numbers_and_settings_of_the_run(finished):
+    results = finished / "results/smoke"
+    captions = {path.stem: path.read_text() for path in (results / "captions").glob("*.rst")}
+    for folder in ("figures", "tables"):
+        named = {path.stem for path in (results / folder).glob("*.*")}
+        assert named - set(captions) <= {"evolution_history", "evolution_nearly_as_good"} | {
+            "run_efficiency"  # which have the captions of figures, or of another table
+        }
+    for name, text in captions.items():
+        assert "**In this run:** " in text, name
+        assert "nan" not in re.findall(r"\w+", text), name
+        assert "**Settings.**" in text, name
+    best = pd.read_csv(results / "tables/comparison.csv").query(
+        "experiment == 'erfnet' and stage == 'after_finetuning' and method == 'ecc'"
+    )
+    assert f"ECC {best['mean'].iloc[0]:.3f}" in captions["table_02"]
+    assert "simulated" in captions["drift"]
+
+
+def test_every_file_traces_to_its_job(finished):
+    results = finished / "results/smoke"
+    made = pd.read_csv(results / "tables/provenance.csv").set_index("file")
+    files = (path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file())
+    beside = ("logs/", "benchmarks/", "data/", "closing/", "verified/", "exported/", "checksums")
+    known = {
+        name
+        for name in files
+        if not name.startswith(beside) and "/campaign/" not in name and "/." not in f"/{name}"
+    }
+    assert known - {"report.html"} == {name for name in made.index if not name.startswith("data/")}
+    run = "mobilenet/jetson_tx2/reducible-0.4/ecc/seed0"
+    assert made.loc[f"finetuned/{run}/energy.json", "rule"] == "verify_energy"
+    assert made.loc["tables/widths.csv", "rule"] == "tables"
+    assert made["versions"].str.contains("torch: ").all()
+    assert made["hardware"].str.contains("cores: ").all()
 
 
 def test_methods_train_equally_long(finished):

@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from ecc.evidence import names, plan, provenance
+from ecc.evidence import captions, names, plan, provenance
 from ecc.evidence.claims import FAILS, HOLDS, OPEN
 
 CLASSES = {HOLDS: "holds", FAILS: "fails", OPEN: "open"}
@@ -29,19 +30,21 @@ def render(
     titles: Mapping[str, str],
     made_by: Mapping[str, str],
     files: pd.DataFrame,
+    told: Mapping[str, captions.Caption],
 ) -> str:
     """HTML of the page.
 
     `claims` are decided ones with their `holds`; `tables` go below by name, `figures` are PNG
     files; `experiments` are those of the configuration, `titles` printed names of platforms,
     `made_by` the rule of every table and figure; `files` is what made every file
-    (`ecc.evidence.provenance`).
+    (`ecc.evidence.provenance`); `told` are captions by the name of a table or figure.
     """
     counts = {verdict: int((claims["verdict"] == verdict).sum()) for verdict in CLASSES}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["number"] = _number
+    environment.filters["html"] = lambda text: Markup(captions.html(text))
     return environment.get_template("page.html").render(
         claims=claims.to_dict("records"),
         counts=counts,
@@ -52,6 +55,7 @@ def render(
         tables=[_table(name, table) for name, table in tables.items()],
         shown=set(tables),
         made_by=_sources(made_by, files),
+        captions=told,
         provenance=_table("provenance", provenance.by_rule(files)),
         commits=sorted(files["commit"].unique()),
         hardware=sorted(files["hardware"].unique()),
