@@ -32,10 +32,80 @@ def shown(path, width, user):
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     flags += [f"--window-size={width},900", f"--user-data-dir={user}", "--enable-logging=stderr"]
-    flags += ["--virtual-time-budget=3000", "--dump-dom"]
+    flags += ["--virtual-time-budget=60000", "--dump-dom"]
     return subprocess.run(
         [browser, *flags, f"file://{path}"], capture_output=True, text=True, timeout=120
     )
+
+
+# Images are whole, tables sort, nothing is wider than the window.
+PAGE = """
+  const root = document.documentElement;
+  if (root.scrollWidth > innerWidth) failed.push("wide " + root.scrollWidth);
+  for (const image of document.images)
+    if (!image.complete || !image.naturalWidth) failed.push("image " + image.alt);
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const told = cell => cell.dataset.value ?? cell.textContent;
+    const text = () => [...table.tBodies[0].rows].map(row => told(row.cells[0]));
+    const before = text(), button = table.tHead.querySelector("button");
+    const numbers = before.every(value => !isNaN(parseFloat(value)));
+    button.click(); button.click();
+    const sorted = [...before].sort((a, b) => numbers ? b - a : b.localeCompare(a));
+    if (text().join() !== sorted.join()) failed.push("sort " + button.textContent);
+  }
+"""
+
+
+# Every figure of Snakemake's report is inside and is shown, every result has a caption.
+REPORT = """
+  const shown = () => new Promise(done => setTimeout(done, 500));
+  await shown();
+  for (const [path, result] of Object.entries(results)) {
+    if (!result.caption.includes("In this run")) failed.push("caption " + path);
+    if (result.mime_type !== "image/png") continue;
+    app.setView({content: "img", contentPath: result.data_uri, resultPath: path});
+    await shown();
+    const image = [...document.images].find(one => one.src === result.data_uri);
+    if (!image?.complete || !image.naturalWidth) failed.push("image " + path);
+    const place = image?.getBoundingClientRect();
+    if (place?.right > innerWidth || place?.width < 250) failed.push("wide or small " + path);
+    app.showResultInfo(path);
+    await shown();
+    const nav = document.querySelector("nav");
+    if (!nav.textContent.includes("In this run") || nav.getBoundingClientRect().width < 250)
+      failed.push("no caption of " + path);
+    if (document.documentElement.scrollWidth > innerWidth) failed.push("wide " + path);
+  }
+"""
+
+
+def probed(path, script, width, folder):
+    """PASSED, or what a script that runs in a page, this wide, puts into `failed`.
+
+    The page is in a frame, since a window has a smallest width.
+    """
+    probe = f"""<script>
+    const say = text => parent.postMessage(text, "*");
+    addEventListener("load", async () => {{
+      const failed = [];
+      {script}
+      say(failed.length ? "FAILED " + failed.join("; ") : "PASSED");
+    }});
+    </script></body>"""
+    before, end, after = path.read_text().rpartition("</body>")
+    assert end
+    (folder / "probed.html").write_text(before + probe + after)
+    frame = folder / "frame.html"
+    frame.write_text(
+        "<title>nothing was said</title><script>"
+        "addEventListener('message', event => document.title = event.data)</script>"
+        f"<iframe src='probed.html' style='width: {width}px; height: 900px; border: 0'></iframe>"
+    )
+    browser = shown(frame, 1400, folder / "user")
+    title = re.search(r"<title>(.*?)</title>", browser.stdout)
+    assert title, browser.stdout[:2000]
+    console = [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
+    return "; ".join([title[1], *(line for line in console if "Uncaught" in line)])
 
 
 @pytest.fixture(scope="module")
@@ -133,28 +203,4 @@ def test_text_is_escaped_and_what_is_missing_is_empty(html):
 
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_browser_shows_it_without_scrolling_sideways(html, width, tmp_path):
-    # The page that is tested says what it found in its title.
-    probe = """<script>addEventListener("load", () => {
-      const failed = [];
-      const root = document.documentElement;
-      if (root.scrollWidth > innerWidth) failed.push("wide " + root.scrollWidth);
-      for (const image of document.images)
-        if (!image.complete || !image.naturalWidth) failed.push("image " + image.alt);
-      for (const table of document.querySelectorAll("table.sortable")) {
-        const before = [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
-        const button = table.tHead.querySelector("button");
-        button.click(); button.click();
-        const after = [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
-        const sorted = [...before].sort((a, b) => b.localeCompare(a));
-        if (after.join() !== sorted.join()) failed.push("sort");
-      }
-      document.title = failed.length ? "FAILED " + failed.join("; ") : "PASSED";
-    });
-    addEventListener("error", event => { document.title = "FAILED " + event.message; });
-    </script></body>"""
-    probed = tmp_path / "probed.html"
-    probed.write_text(html.read_text().replace("</body>", probe))
-    elements = shown(probed, width, tmp_path / "user").stdout
-    title = re.search(r"<title>(.*?)</title>", elements)
-    assert title, elements[:2000]
-    assert title[1] == "PASSED"
+    assert probed(html, PAGE, width, tmp_path) == "PASSED"

@@ -20,7 +20,7 @@ from ecc.evidence import (
 from ecc.logs import job
 from ecc.provenance import of_job
 
-SHOWN = (
+FIRST = (  # of the tables on the page
     *("table_02", "comparison", "ranking", "differences", "energy_model_errors", "limits"),
     *("efficiency", "run_efficiency"),
 )
@@ -63,10 +63,9 @@ def claims(
         runs.write_text(file, told[name].text)
     counts_as = {claim["id"]: claim["holds"] for claim in stated}
     judged = decided.assign(holds=decided["claim_id"].map(counts_as))
-    named = " ".join(decided["tables"].dropna()).split()
-    below = {
-        name: frames[name] for name in dict.fromkeys([*SHOWN, *named]) if len(frames.get(name, ()))
-    }
+    first = [name for name in FIRST if name in frames]
+    others = [name for name in frames if name not in ("claims", *first)]
+    below = {name: frames[name] for name in [*first, *others] if len(frames[name])}
     html = page.render(judged, below, figures, settings["experiments"], titles, made_by, made, told)
     runs.write_text(files["page"], html)
 

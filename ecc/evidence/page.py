@@ -19,7 +19,7 @@ from ecc.evidence.claims import FAILS, HOLDS, OPEN
 
 CLASSES = {HOLDS: "holds", FAILS: "fails", OPEN: "open"}
 SHOWN_DPI = 96 / 300  # pixels of a page for one of a figure: its printed size
-ROWS = 300  # of a table on the page
+ROWS = 200  # of a table on the page
 
 
 def render(
