@@ -30,7 +30,8 @@ figures: .venv/ready
 	@echo "Does it hold? $(RESULTS)/index.html"
 
 report: figures
-	$(SNAKEMAKE) --report $(RESULTS)/report.html
+	$(SNAKEMAKE) --report $(RESULTS)/report.html --report-stylesheet docs/report/report.css
+	@$(BIN)/python -c "from ecc import files; files.seal('$(RESULTS)/report.html')"
 	@echo "Report: $(RESULTS)/report.html"
 
 complete:

@@ -1,4 +1,4 @@
-"""Writes the numbers of pages from the tables of runs, and copies figures.
+"""Writes the numbers of pages from the tables of runs, and copies figures and reference results.
 
     .venv/bin/python docs/update.py            after `make figures`, or a run that PAGES names
 
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ecc.evidence.claims import FAILS, HOLDS, OPEN
 from ecc.evidence.names import name
+from ecc.evidence.reproduction import CHECKSUMS, write_checksums
 
 ROOT = Path(__file__).parents[1]
 MODELS = {
@@ -218,6 +219,7 @@ PAGES: Sequence[tuple[str, str, dict[str, Block]]] = (  # page, folder of the ru
     ("docs/methods/ecc_outputs.md", "ablation", {"ablation": ablation}),
 )
 FIGURES = {"": "figure_04", "methods": "methods"}  # by folder: the name in docs/images
+REFERENCES = ROOT / "resources/reference_results"
 
 
 def filled(text: str, tables: Path, blocks: dict[str, Block]) -> str:
@@ -231,6 +233,13 @@ def filled(text: str, tables: Path, blocks: dict[str, Block]) -> str:
         if count != 1:
             raise ValueError(f"the text has {count} blocks '{block}', not one")
     return text
+
+
+def refer(tables: Path, reference: Path) -> None:
+    """Copies the tables that are in `reference` from those of a run, and writes their checksums."""
+    for path in reference.glob("*.csv"):
+        shutil.copy(tables / path.name, path)
+    write_checksums(reference, reference / CHECKSUMS)
 
 
 def _by_budget(found: pd.DataFrame) -> str:
@@ -290,6 +299,8 @@ def main(results: Path = ROOT / "results") -> None:
                 results / folder / "figures/figure_04.png",
                 ROOT / f"docs/images/{FIGURES[folder]}.png",
             )
+        if (reference := REFERENCES / (folder or "default")).is_dir():
+            refer(tables, reference)
 
 
 if __name__ == "__main__":

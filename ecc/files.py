@@ -54,6 +54,12 @@ def verify(path: str | Path, again: str = "run the same command") -> None:
         )
 
 
+def kept(folder: str | Path) -> list[Path]:
+    """Files of a journal, from which a killed job goes on; none where there is no such folder."""
+    found = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return [path for path in found if not path.name.startswith(".")]
+
+
 def is_beside(name: str) -> bool:
     """Whether a file is no result but a seal, or what a killed job left half."""
     return name.startswith(".") and name.endswith((".sha256", ".part"))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ecc import files, stopping
+from ecc import files, provenance, stopping
 from ecc.errors import UserError, refused
 
 PARENT = "ECC_PARENT"  # environment variable: process without which a job has no purpose
@@ -22,15 +22,20 @@ GRACE_S = 10.0
 
 @contextmanager
 def job(
-    log: str | Path, inputs: Iterable[str | Path] = (), outputs: Iterable[str | Path] = ()
+    log: str | Path,
+    inputs: Iterable[str | Path] = (),
+    outputs: Iterable[str | Path] = (),
+    journals: Iterable[str | Path] = (),
 ) -> Iterator[None]:
     """Runs a job's work: what it logs goes to the file `log` and to the terminal.
 
     An error ends the process with exit code 1 and one line on the terminal; the traceback of an
     unexpected error is in the log. The job stops when the process named by ECC_PARENT is gone.
     An input that has changed since its job wrote it is an error; outputs are sealed (`ecc.files`).
+    So are the files of `journals`, folders that a job goes on from when it was killed. What made
+    the outputs (`ecc.provenance`) is written beside the log.
     """
-    path, inputs, outputs = Path(log), list(inputs), list(outputs)
+    path, inputs, outputs, journals = Path(log), list(inputs), list(outputs), list(journals)
     terminal = logging.StreamHandler()
     terminal.setFormatter(logging.Formatter(f"{path.parent.name} {path.stem}: %(message)s"))
     terminal.addFilter(_ours)
@@ -42,13 +47,15 @@ def job(
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         _begin(path)
-        for file in inputs:
+        before = [file for folder in journals for file in files.kept(folder)]
+        for file in [*inputs, *before]:
             files.verify(file)
-        for file in outputs:
+        for file in [*outputs, *before]:
             files.unseal(file)
         yield
-        for file in outputs:
+        for file in [*outputs, *(file for folder in journals for file in files.kept(folder))]:
             files.seal(file)
+        provenance.write(path, outputs)
     except UserError as error:
         logging.error(_one_line(error))
         sys.exit(1)
@@ -67,6 +74,7 @@ def _begin(path: Path) -> None:
     """A log of this job alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("")
+    provenance.record_of(path).unlink(missing_ok=True)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     file.addFilter(_ours)

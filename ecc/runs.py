@@ -1,19 +1,15 @@
-"""What every run leaves behind: files that are whole or absent, versions, hardware."""
+"""What every run leaves behind: files that are whole or absent, and what made them."""
 
 import ctypes
 import json
 import os
-import platform
 import resource
-import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from glob import escape
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +17,7 @@ import pandas as pd
 
 from ecc import files, stopping
 from ecc.errors import UserError, refused
-
-PACKAGES = ("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scipy", "pandas")
+from ecc.provenance import commit as commit, hardware as hardware, versions as versions
 
 
 @contextmanager
@@ -165,46 +160,3 @@ def _first() -> bool:
 def named_seed(seed: int, name: str) -> int:
     """A seed that keeps the noise of what is called `name` apart from that of everything else."""
     return zlib.crc32(f"{seed}/{name}".encode())
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-@cache
-def commit() -> str:
-    """The commit of the code, with "-dirty" where files differ; "unknown" outside of git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def hardware() -> dict[str, str | int]:
-    """The machine in words. Asks torch for a GPU only where torch is already loaded."""
-    found: dict[str, str | int] = {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count() or 1,
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -517,6 +517,17 @@ def converged():
     return [f"<results>/compressed/{run}/history.csv", f"<results>/finetuned/{run}/metrics.json"]
 
 
+def caption(name):
+    """Caption of a figure or table for the report: written by the run, with its numbers."""
+    return os.path.abspath(f"{config['results']}/captions/{name}.rst")
+
+
+def described():
+    """Printed names of all platforms: of those that are sampled, and that studies estimate on."""
+    others = [study["platform"] for study in [*([EAP] if EAP else []), *STUDIES.values()]]
+    return {name: PLATFORMS[name].description for name in sorted(others)} | TITLES
+
+
 def exported_settings(wildcards):
     """What the card of an exported network says besides what the metrics of its run hold."""
     entry = of_experiment(wildcards)

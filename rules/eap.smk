@@ -77,13 +77,13 @@ if EAP:
         output:
             layers=report(
                 "<results>/tables/eap_layers.csv",
-                caption="../docs/report/eap_layers.rst",
+                caption=caption("eap_layers"),
                 category="Energy by layer",
                 labels={"what": "energy by layer and data type", "type": "table"},
             ),
             networks=report(
                 "<results>/tables/eap_networks.csv",
-                caption="../docs/report/eap_networks.rst",
+                caption=caption("eap_networks"),
                 category="Energy by layer",
                 labels={"what": "networks compared", "type": "table"},
             ),
@@ -102,13 +102,13 @@ if EAP:
             results_pdf="<results>/figures/eap_results.pdf",
             layers_png=report(
                 "<results>/figures/eap_layers.png",
-                caption="../docs/report/eap_layers.rst",
+                caption=caption("eap_layers"),
                 category="Energy by layer",
                 labels={"what": "energy by layer and data type", "type": "figure"},
             ),
             networks_png=report(
                 "<results>/figures/eap_networks.png",
-                caption="../docs/report/eap_networks.rst",
+                caption=caption("eap_networks"),
                 category="Energy by layer",
                 labels={"what": "networks compared", "type": "figure"},
             ),
@@ -116,25 +116,25 @@ if EAP:
             networks_pdf="<results>/figures/eap_networks.pdf",
             pruning=report(
                 "<results>/tables/eap_pruning.csv",
-                caption="../docs/report/eap_pruning.rst",
+                caption=caption("eap_pruning"),
                 category="Single weights",
                 labels={"what": "rounds of pruning", "type": "table"},
             ),
             classes=report(
                 "<results>/tables/eap_classes.csv",
-                caption="../docs/report/eap_classes.rst",
+                caption=caption("eap_classes"),
                 category="Single weights",
                 labels={"what": "fewer target classes", "type": "table"},
             ),
             pruning_png=report(
                 "<results>/figures/eap_pruning.png",
-                caption="../docs/report/eap_pruning.rst",
+                caption=caption("eap_pruning"),
                 category="Single weights",
                 labels={"what": "rounds of pruning", "type": "figure"},
             ),
             classes_png=report(
                 "<results>/figures/eap_classes.png",
-                caption="../docs/report/eap_classes.rst",
+                caption=caption("eap_classes"),
                 category="Single weights",
                 labels={"what": "fewer target classes", "type": "figure"},
             ),

@@ -14,13 +14,13 @@ rule tables:
     output:
         accuracy_at_budget=report(
             "<results>/tables/accuracy_at_budget.csv",
-            caption="../docs/report/accuracy_at_budget.rst",
+            caption=caption("accuracy_at_budget"),
             category="Accuracy at budget",
             labels={"what": "all runs", "type": "table"},
         ),
         comparison=report(
             "<results>/tables/comparison.csv",
-            caption="../docs/report/comparison.rst",
+            caption=caption("comparison"),
             category="Accuracy at budget",
             labels={"what": "methods over seeds", "type": "table"},
         ),
@@ -32,49 +32,49 @@ rule tables:
         ),
         table_02=report(
             "<results>/tables/table_02.csv",
-            caption="../docs/report/table_02.rst",
+            caption=caption("table_02"),
             category="Accuracy at budget",
             labels={"what": "Table 2", "type": "table"},
         ),
         closing=report(
             "<results>/tables/closing.csv",
-            caption="../docs/report/closing.rst",
+            caption=caption("closing"),
             category="Accuracy at budget",
             labels={"what": "budgets closed by measurement", "type": "table"},
         ),
         limits=report(
             "<results>/tables/limits.csv",
-            caption="../docs/report/limits.rst",
+            caption=caption("limits"),
             category="Accuracy at budget",
             labels={"what": "limits beside energy budgets", "type": "table"},
         ),
         widths=report(
             "<results>/tables/widths.csv",
-            caption="../docs/report/widths.rst",
+            caption=caption("widths"),
             category="Widths",
             labels={"what": "all runs", "type": "table"},
         ),
         energy_model_errors=report(
             "<results>/tables/energy_model_errors.csv",
-            caption="../docs/report/energy_model_errors.rst",
+            caption=caption("energy_model_errors"),
             category="Energy models",
             labels={"what": "relative test errors", "type": "table"},
         ),
         energy_model_history=report(
             "<results>/tables/energy_model_history.csv",
-            caption="../docs/report/energy_model_history.rst",
+            caption=caption("energy_model_history"),
             category="Energy models",
             labels={"what": "errors along the fits", "type": "table"},
         ),
         energy_model_residuals=report(
             "<results>/tables/energy_model_residuals.csv",
-            caption="../docs/report/energy_model_residuals.rst",
+            caption=caption("energy_model_residuals"),
             category="Energy models",
             labels={"what": "residuals by width", "type": "table"},
         ),
         energy_anchors=report(
             "<results>/tables/energy_anchors.csv",
-            caption="../docs/report/energy_anchors.rst",
+            caption=caption("energy_anchors"),
             category="Energy models",
             labels={"what": "published dense energies", "type": "table"},
         ),
@@ -103,7 +103,7 @@ rule figures:
         **{
             name: report(
                 f"<results>/figures/{name}.png",
-                caption=f"../docs/report/{name}.rst",
+                caption=caption(name),
                 category=CATEGORIES[plan.FIGURES[name].kind],
                 labels={"what": plan.title(name), "type": "figure"},
             )
@@ -141,7 +141,7 @@ rule method_figures:
         **{
             f"{name}_png": report(
                 f"<results>/figures/{name}.png",
-                caption=f"../docs/report/{name}.rst",
+                caption=caption(name),
                 category="Energy models" if name == "residuals" else "Accuracy at budget",
                 labels={"what": what, "type": "figure"},
             )
@@ -173,13 +173,13 @@ rule timings:
     output:
         timings=report(
             "<results>/tables/timings.csv",
-            caption="../docs/report/timings.rst",
+            caption=caption("timings"),
             category="Timings",
             labels={"what": "seconds and memory", "type": "table"},
         ),
         equal_terms=report(
             "<results>/tables/equal_terms.csv",
-            caption="../docs/report/equal_terms.rst",
+            caption=caption("equal_terms"),
             category="Accuracy at budget",
             labels={"what": "what each method used", "type": "table"},
         ),
@@ -208,7 +208,7 @@ rule measurements:
         **{
             f"{name}_png": report(
                 f"<results>/figures/{name}.png",
-                caption=f"../docs/report/{name}.rst",
+                caption=caption(name),
                 category="Measurements",
                 labels={"what": name, "type": "figure"},
             )
@@ -217,7 +217,7 @@ rule measurements:
         **{f"{name}_pdf": f"<results>/figures/{name}.pdf" for name in MEASUREMENTS},
         repeatability=report(
             "<results>/tables/repeatability.csv",
-            caption="../docs/report/repeatability.rst",
+            caption=caption("repeatability"),
             category="Measurements",
             labels={"what": "campaigns of sensors", "type": "table"},
         ),
@@ -253,13 +253,13 @@ rule efficiency:
     output:
         efficiency=report(
             "<results>/tables/efficiency.csv",
-            caption="../docs/report/efficiency.rst",
+            caption=caption("efficiency"),
             category="Timings",
             labels={"what": "where the time went", "type": "table"},
         ),
         run_efficiency=report(
             "<results>/tables/run_efficiency.csv",
-            caption="../docs/report/efficiency.rst",
+            caption=caption("efficiency"),
             category="Timings",
             labels={"what": "parallel efficiency", "type": "table"},
         ),
@@ -297,14 +297,28 @@ EVIDENCE = {
         "eap_figures": rules.eap_figures.output if EAP else [],
         "evolution_figures": rules.evolution_figures.output if STUDIES else [],
         "efficiency": rules.efficiency.output,
+        "timings": rules.timings.output,
     }.items()
     for file in made
 }
 
 
+CLAIMED = ("claims", "ranking", "differences", "provenance")
+# What has a text in docs/report.
+CAPTIONED = [
+    name
+    for name in dict.fromkeys([*CLAIMED, *(Path(file).stem for file in EVIDENCE)])
+    if (BASE / "docs/report" / f"{name}.rst").exists()
+]
+
+
 rule claims:
     input:
         template="ecc/evidence/page.html",
+        shown=expand("docs/report/{name}.rst", name=CAPTIONED),
+        converged=converged(),
+        searches=all_runs(f"<results>/finetuned/{RUN}/metrics.json", "amc"),
+        sweeps=[f"<results>/samples/{p}/{n}/sweep.csv" for p, n in SAMPLED],
         claims="resources/claims.yaml",
         published="resources/published/paper_values.csv",
         tables=[file for file in EVIDENCE if file.endswith(".csv")],
@@ -312,28 +326,35 @@ rule claims:
     output:
         page=report(
             "<results>/index.html",
-            caption="../docs/report/claims.rst",
+            caption=caption("claims"),
             category="Does it hold?",
             labels={"what": "all claims, figures and tables", "type": "page"},
         ),
         settings="<results>/settings.yaml",
+        captions=expand("<results>/captions/{name}.rst", name=CAPTIONED),
         claims=report(
             "<results>/tables/claims.csv",
-            caption="../docs/report/claims.rst",
+            caption=caption("claims"),
             category="Does it hold?",
             labels={"what": "claims", "type": "table"},
         ),
         ranking=report(
             "<results>/tables/ranking.csv",
-            caption="../docs/report/ranking.rst",
+            caption=caption("ranking"),
             category="Does it hold?",
             labels={"what": "methods over all budgets", "type": "table"},
         ),
         differences=report(
             "<results>/tables/differences.csv",
-            caption="../docs/report/differences.rst",
+            caption=caption("differences"),
             category="Does it hold?",
             labels={"what": "methods less ECC at every budget", "type": "table"},
+        ),
+        provenance=report(
+            "<results>/tables/provenance.csv",
+            caption=caption("provenance"),
+            category="Provenance",
+            labels={"what": "what made every file", "type": "table"},
         ),
     log:
         "<logs>/claims/all.log",
@@ -351,7 +372,9 @@ rule claims:
         titles=TITLES,
         settings=dict(config),
         made_by={Path(file).stem: rule for file, rule in EVIDENCE.items()}
-        | dict.fromkeys(("ranking", "differences"), "claims"),
+        | dict.fromkeys(CLAIMED, "claims"),
+        described=described(),
+        sampled=SAMPLED,
     script:
         "../workflow_scripts/claims.py"
 
@@ -361,7 +384,6 @@ rule checksums:
     input:
         evidence=list(EVIDENCE),
         claims=rules.claims.output,
-        timings=rules.timings.output,
     output:
         checksums="<results>/checksums.txt",
     log:

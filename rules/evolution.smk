@@ -42,7 +42,7 @@ if STUDIES:
             **{
                 f"{name}_png": report(
                     f"<results>/figures/evolution_{name}.png",
-                    caption=f"../docs/report/evolution_{name}.rst",
+                    caption=caption(f"evolution_{name}"),
                     category="Evolution",
                     labels={"what": name, "type": "figure"},
                 )
@@ -54,19 +54,19 @@ if STUDIES:
             },
             networks=report(
                 "<results>/tables/evolution_networks.csv",
-                caption="../docs/report/evolution_networks.rst",
+                caption=caption("evolution_networks"),
                 category="Evolution",
                 labels={"what": "all networks", "type": "table"},
             ),
             history=report(
                 "<results>/tables/evolution_history.csv",
-                caption="../docs/report/evolution_hypervolume.rst",
+                caption=caption("evolution_hypervolume"),
                 category="Evolution",
                 labels={"what": "generations", "type": "table"},
             ),
             nearly_as_good=report(
                 "<results>/tables/evolution_nearly_as_good.csv",
-                caption="../docs/report/evolution_spread.rst",
+                caption=caption("evolution_spread"),
                 category="Evolution",
                 labels={"what": "spread among the best", "type": "table"},
             ),

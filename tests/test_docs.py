@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import sys
 import tomllib
 from dataclasses import replace
@@ -16,6 +17,7 @@ import yaml
 import ecc
 from ecc import config, data, methods, networks, platforms
 from ecc.evidence.plan import FIGURES
+from ecc.evidence.reproduction import CHECKSUMS, changed
 from ecc.evidence.tables import comparison
 
 ROOT = Path(__file__).parents[1]
@@ -304,6 +306,23 @@ def test_update_fills_the_ablation_from_a_table(tables):
         "| --- | --- |",
         "| ECC | -0.200 (-14.1 spreads) |",
     ]
+
+
+def test_reference_results_are_those_of_a_run_and_their_checksums_tell_of_an_edit(tmp_path):
+    update = script(ROOT / "docs/update.py")
+    for reference in (ROOT / "resources/reference_results").iterdir():
+        names = {line.split("  ")[1] for line in (reference / CHECKSUMS).read_text().splitlines()}
+        assert names == {path.name for path in reference.glob("*.csv")}
+        assert changed(reference).empty, f"{reference}: run docs/update.py"
+    made, kept = tmp_path / "tables", tmp_path / "reference"
+    shutil.copytree(reference, made)
+    shutil.copytree(reference, kept)
+    with (made / "claims.csv").open("a") as file:
+        file.write("one,more\n")
+    update.refer(made, kept)
+    assert (kept / "claims.csv").read_bytes() == (made / "claims.csv").read_bytes()
+    assert changed(kept).empty
+    assert list(changed(made)["file"]) == ["claims.csv"]
 
 
 def test_numbers_of_the_docs_are_those_of_the_reference_results():

@@ -17,7 +17,6 @@ import yaml
 from matplotlib.text import Text
 
 from ecc import files
-from ecc.config import load
 from ecc.errors import UserError
 from ecc.evidence import figures, learning, names, plan, style, tables
 
@@ -509,29 +508,6 @@ def test_available_figures_are_those_that_have_data():
 # Captions
 
 CAPTIONS = ROOT / "docs/report"
-SETTINGS = load(
-    *(ROOT / file for file in ("config.yaml", "configs/eap.yaml", "configs/evolution.yaml"))
-)
-
-
-def render(caption: Path, settings: dict) -> str:
-    """As Snakemake's report does it, but an unknown key or a fault in the markup is an error."""
-    jinja2 = pytest.importorskip("jinja2")
-    publish_parts = pytest.importorskip("docutils.core").publish_parts
-    environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    snakemake = {
-        "config": settings,
-        "params": {
-            "titles": TITLES,
-            "title": "the accelerator",
-            "platforms": {"digits": "emulated Jetson TX2"},
-        },
-    }
-    text = environment.from_string(caption.read_text()).render(snakemake=snakemake)
-    publish_parts(text, writer_name="html", settings_overrides={"halt_level": 2})
-    return text
 
 
 def searched(method, warm_up, level, decay=1.0):
@@ -585,23 +561,9 @@ def test_every_figure_and_table_has_a_caption():
     functions |= {"repeatability", "drift", "staircase", "eap_pruning", "eap_classes"}
     functions |= {"eap_layers", "eap_networks", "eap_results", "claims", "ranking", "differences"}
     functions |= {"measured", "finetuning", "fronts", "convergence", "residuals"}
-    functions |= {"energy_model_residuals", "efficiency", "table_01"}
+    functions |= {"energy_model_residuals", "efficiency", "table_01", "provenance"}
     functions |= {f"evolution_{name}" for name in ("networks", "spread", "fronts", "hypervolume")}
     assert named == shown | functions | {"workflow"}
-
-
-@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # as Snakemake calls docutils
-@pytest.mark.parametrize("caption", sorted(CAPTIONS.glob("*.rst")), ids=lambda path: path.stem)
-def test_captions_state_the_settings_of_the_run(caption):
-    text = render(caption, SETTINGS)
-    if caption.stem in plan.FIGURES:
-        assert "emulated Jetson TX2" in text
-    for number, name in {4: "mobilenet", 5: "alexnet", 7: "mobilenet", 8: "alexnet"}.items():
-        if caption.stem == f"figure_{number:02}":
-            experiment = next(e for e in SETTINGS["experiments"] if e["name"] == name)
-            assert f"{experiment['compression']['iterations']} iterations for compression" in text
-            assert f"{len(experiment['seeds'])} seed(s)" in text
-            assert experiment["dataset"] in text
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

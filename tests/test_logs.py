@@ -1,5 +1,6 @@
 """Jobs end with one line a person can act on, and do not outlive whoever started them."""
 
+import json
 import logging
 import os
 import signal
@@ -8,8 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ecc import runs
 from ecc.logs import of_disks
 from tests.faults.workspace import CAN_MOUNT, MOUNTS
 
@@ -108,6 +111,34 @@ def test_an_output_is_sealed_and_as_an_input_refused_once_a_bit_of_it_flips(tmp_
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "made.txt is not what its job wrote: delete it" in done.stderr
+
+
+def test_what_made_the_outputs_is_beside_the_log(tmp_path):
+    action = "Path('made.txt').write_text('0.5')"
+    assert run(action, tmp_path, "[], ['made.txt']").returncode == 0
+    record = tmp_path / "logs/stage/run.json"
+    told = json.loads(record.read_text())
+    assert (told["rule"], told["job"], told["files"]) == ("stage", "run", ["made.txt"])
+    assert told["commit"] == runs.commit()
+    assert told["hardware"]["cores"] >= 1
+    assert told["versions"]["numpy"] == np.__version__
+    assert run("fail(ValueError())", tmp_path, "[], ['made.txt']").returncode == 1
+    assert not record.exists()
+
+
+def test_a_journal_is_sealed_and_refused_once_it_was_edited(tmp_path):
+    (tmp_path / "campaign").mkdir()
+    journal = tmp_path / "campaign/windows.csv"
+    append = f"Path({str(journal)!r}).open('a').write('1')"
+    files = "[], [], ['campaign', 'absent']"
+    for _ in range(2):
+        assert run(append, tmp_path, files).returncode == 0
+    assert journal.read_text() == "11"
+    journal.write_text("12")
+    done = run(append, tmp_path, files)
+    assert done.returncode == 1
+    assert "campaign/windows.csv is not what its job wrote" in done.stderr
+    assert journal.read_text() == "12"
 
 
 def test_a_job_that_is_killed_leaves_no_seal_of_what_was_there_before(tmp_path):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_claims import AHEAD, BEHIND, PUBLISHED, SOURCE, runs
 
-from ecc.evidence import claims, page, style
+from ecc.evidence import captions, claims, page, style
 
 EXPERIMENT = {
     "name": "mobilenet",
@@ -32,10 +32,80 @@ def shown(path, width, user):
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     flags += [f"--window-size={width},900", f"--user-data-dir={user}", "--enable-logging=stderr"]
-    flags += ["--virtual-time-budget=3000", "--dump-dom"]
+    flags += ["--virtual-time-budget=60000", "--dump-dom"]
     return subprocess.run(
         [browser, *flags, f"file://{path}"], capture_output=True, text=True, timeout=120
     )
+
+
+# Images are whole, tables sort, nothing is wider than the window.
+PAGE = """
+  const root = document.documentElement;
+  if (root.scrollWidth > innerWidth) failed.push("wide " + root.scrollWidth);
+  for (const image of document.images)
+    if (!image.complete || !image.naturalWidth) failed.push("image " + image.alt);
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const told = cell => cell.dataset.value ?? cell.textContent;
+    const text = () => [...table.tBodies[0].rows].map(row => told(row.cells[0]));
+    const before = text(), button = table.tHead.querySelector("button");
+    const numbers = before.every(value => !isNaN(parseFloat(value)));
+    button.click(); button.click();
+    const sorted = [...before].sort((a, b) => numbers ? b - a : b.localeCompare(a));
+    if (text().join() !== sorted.join()) failed.push("sort " + button.textContent);
+  }
+"""
+
+
+# Every figure of Snakemake's report is inside and is shown, every result has a caption.
+REPORT = """
+  const shown = () => new Promise(done => setTimeout(done, 500));
+  await shown();
+  for (const [path, result] of Object.entries(results)) {
+    if (!result.caption.includes("In this run")) failed.push("caption " + path);
+    if (result.mime_type !== "image/png") continue;
+    app.setView({content: "img", contentPath: result.data_uri, resultPath: path});
+    await shown();
+    const image = [...document.images].find(one => one.src === result.data_uri);
+    if (!image?.complete || !image.naturalWidth) failed.push("image " + path);
+    const place = image?.getBoundingClientRect();
+    if (place?.right > innerWidth || place?.width < 250) failed.push("wide or small " + path);
+    app.showResultInfo(path);
+    await shown();
+    const nav = document.querySelector("nav");
+    if (!nav.textContent.includes("In this run") || nav.getBoundingClientRect().width < 250)
+      failed.push("no caption of " + path);
+    if (document.documentElement.scrollWidth > innerWidth) failed.push("wide " + path);
+  }
+"""
+
+
+def probed(path, script, width, folder):
+    """PASSED, or what a script that runs in a page, this wide, puts into `failed`.
+
+    The page is in a frame, since a window has a smallest width.
+    """
+    probe = f"""<script>
+    const say = text => parent.postMessage(text, "*");
+    addEventListener("load", async () => {{
+      const failed = [];
+      {script}
+      say(failed.length ? "FAILED " + failed.join("; ") : "PASSED");
+    }});
+    </script></body>"""
+    before, end, after = path.read_text().rpartition("</body>")
+    assert end
+    (folder / "probed.html").write_text(before + probe + after)
+    frame = folder / "frame.html"
+    frame.write_text(
+        "<title>nothing was said</title><script>"
+        "addEventListener('message', event => document.title = event.data)</script>"
+        f"<iframe src='probed.html' style='width: {width}px; height: 900px; border: 0'></iframe>"
+    )
+    browser = shown(frame, 1400, folder / "user")
+    title = re.search(r"<title>(.*?)</title>", browser.stdout)
+    assert title, browser.stdout[:2000]
+    console = [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
+    return "; ".join([title[1], *(line for line in console if "Uncaught" in line)])
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +126,15 @@ def html(tmp_path_factory):
     titles = {"jetson_tx2": "emulated Jetson TX2"}
     made_by = {"figure_04": "figures", "staircase": "measurements", "comparison": "tables"}
     below = {"comparison": table}
-    text = page.render(decided, below, drawn, [EXPERIMENT], titles, made_by, "cores: 2")
+    made = pd.DataFrame(
+        [("tables/comparison.csv", "tables"), ("figures/figure_04.png", "figures")],
+        columns=["file", "rule"],
+    ).assign(job="all", commit="abc123", hardware="cores: 2", versions="numpy: 2")
+    told = {
+        "figure_04": captions.Caption("**Figure 4.** Accuracy.", "ECC 0.9.", "- seeds 0, 1"),
+        "comparison": captions.Caption("**Methods compared.**", "of two."),
+    }
+    text = page.render(decided, below, drawn, [EXPERIMENT], titles, made_by, made, told)
     (folder / "index.html").write_text(text)
     return folder / "index.html"
 
@@ -90,6 +168,31 @@ def test_it_is_one_file_that_asks_for_nothing(html):
     assert 'alt="Staircase"' in text
 
 
+def test_it_says_what_made_every_figure_and_table(html):
+    text = html.read_text()
+    assert "Made by the code of commit abc123, on: cores: 2" in text
+    assert "figures/figure_04.png and .pdf, by rule figures, commit abc123" in text
+    assert "figures/staircase.png and .pdf, by rule measurements<" in text  # of which none tells
+    assert "comparison.csv, 2 rows, by rule tables, commit abc123" in text
+    assert "tables/accuracy_at_budget.csv, not in this run" in text
+
+
+def test_captions_are_below_figures_and_above_tables(html):
+    text = html.read_text()
+    figure = text[text.index('<figure id="figure_04">') : text.index('<figure id="staircase">')]
+    assert "<strong>Figure 4.</strong> Accuracy." in figure
+    assert "<strong>In this run:</strong> ECC 0.9." in figure
+    assert "<summary>Settings</summary>" in figure
+    assert "<b>Staircase.</b>" in text  # which has no caption
+    table = text[text.index('<details id="comparison">') :]
+    assert table.index("<strong>Methods compared.</strong>") < table.index("<table")
+
+
+def test_of_a_long_table_the_first_rows_are_there():
+    table = page._table("long", pd.DataFrame({"row": range(page.ROWS + 1)}))
+    assert (len(table["rows"]), table["count"]) == (page.ROWS, page.ROWS + 1)
+
+
 def test_text_is_escaped_and_what_is_missing_is_empty(html):
     text = html.read_text()
     assert "&lt;ecc&gt;" in text
@@ -100,28 +203,4 @@ def test_text_is_escaped_and_what_is_missing_is_empty(html):
 
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_browser_shows_it_without_scrolling_sideways(html, width, tmp_path):
-    # The page that is tested says what it found in its title.
-    probe = """<script>addEventListener("load", () => {
-      const failed = [];
-      const root = document.documentElement;
-      if (root.scrollWidth > innerWidth) failed.push("wide " + root.scrollWidth);
-      for (const image of document.images)
-        if (!image.complete || !image.naturalWidth) failed.push("image " + image.alt);
-      for (const table of document.querySelectorAll("table.sortable")) {
-        const before = [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
-        const button = table.tHead.querySelector("button");
-        button.click(); button.click();
-        const after = [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
-        const sorted = [...before].sort((a, b) => b.localeCompare(a));
-        if (after.join() !== sorted.join()) failed.push("sort");
-      }
-      document.title = failed.length ? "FAILED " + failed.join("; ") : "PASSED";
-    });
-    addEventListener("error", event => { document.title = "FAILED " + event.message; });
-    </script></body>"""
-    probed = tmp_path / "probed.html"
-    probed.write_text(html.read_text().replace("</body>", probe))
-    elements = shown(probed, width, tmp_path / "user").stdout
-    title = re.search(r"<title>(.*?)</title>", elements)
-    assert title, elements[:2000]
-    assert title[1] == "PASSED"
+    assert probed(html, PAGE, width, tmp_path) == "PASSED"

@@ -112,11 +112,48 @@ def test_a_file_that_changed_after_its_run_is_found(run, file, capsys):
     assert list(changed(found)["found"]) == ["is missing"]
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "samples/sim/mobilenet/campaign/windows.csv",
+        "closing/mobilenet/sim/ecc/round-0/windows.csv",
+        "benchmarks/compress/a.tsv",
+    ],
+)
+def test_an_edit_of_what_no_second_run_repeats_is_found(run, file):
+    for folder in run:
+        (folder / file).parent.mkdir(parents=True)
+        (folder / file).write_text("energy_j\n1.0\n")
+    (run[1] / file).write_text("energy_j\n2.0\n")
+    assert compare(*run).empty
+    write_checksums(run[0], run[0] / CHECKSUMS)
+    edit(run[0] / file, "1.0", "1.5")
+    assert list(changed(run[0])["file"]) == [file]
+
+
+@pytest.mark.parametrize("file", ["report.html", "exported/a/model.onnx"])
+def test_an_edit_of_what_is_made_after_the_checksums_is_found_by_its_seal(run, file):
+    folder = run[0]
+    write_checksums(folder, folder / CHECKSUMS)
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text("1.0")
+    files.seal(folder / file)
+    (folder / "other/logs").mkdir(parents=True)
+    (folder / "other/edited.csv").write_text("1.0")
+    files.seal(folder / "other/edited.csv")
+    edit(folder / "other/edited.csv", "1.0", "1.5")  # of another run
+    assert changed(folder).empty
+    edit(folder / file, "1.0", "1.5")
+    assert list(changed(folder)["file"]) == [file]
+
+
 def test_checksums_are_of_results_alone_and_as_sha256sum_has_them(run):
     folder = run[0]
     (folder / "reproduced/logs").mkdir(parents=True)
     (folder / "reproduced/metrics.json").write_text("{}")
     (folder / "README.md").write_text("")
+    (folder / "benchmarks/checksums").mkdir(parents=True)
+    (folder / "benchmarks/checksums/all.tsv").write_text("of the job that writes them")
     write_checksums(folder, folder / CHECKSUMS)
     names = [line.split("  ")[1] for line in (folder / CHECKSUMS).read_text().splitlines()]
     tables = ["tables/accuracy_at_budget.csv", "tables/timings.csv"]

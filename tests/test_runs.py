@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-from ecc import runs
+from ecc import provenance, runs
 
 
 def test_file_is_whole_or_as_it_was(tmp_path):
@@ -111,8 +111,8 @@ def test_peak_memory_is_that_of_the_process_where_there_is_no_mark(monkeypatch):
 
 
 def test_versions_and_hardware_are_named(monkeypatch):
-    assert set(runs.versions()) == {"python", *runs.PACKAGES}
-    monkeypatch.setattr(runs, "PACKAGES", ("no-such-package",))
+    assert set(runs.versions()) == {"python", *provenance.PACKAGES}
+    monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package",))
     assert runs.versions()["no-such-package"] == "absent"
     assert runs.hardware()["cores"] >= 1
     assert runs.hardware()["system"]

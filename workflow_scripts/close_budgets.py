@@ -83,7 +83,8 @@ def close_budgets(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0], snakemake.input, snakemake.output):
+    journals = [snakemake.params.journal]
+    with job(snakemake.log[0], snakemake.input, snakemake.output, journals):
         torch.set_num_threads(snakemake.threads)
         on = snakemake.params.on
         close_budgets(

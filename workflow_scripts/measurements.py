@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecc import platforms, runs
+from ecc import files as sealed, platforms, runs
 from ecc.evidence import measurements as evidence, style
 from ecc.logs import job
 from ecc.measuring import drift
@@ -27,7 +27,10 @@ def measurements(
     reports, references, swept = {}, {}, {}
     for (platform, network), structure, sweep in zip(pairs, structures, sweeps, strict=True):
         device = platforms.make(platform, platform_settings[platform])
-        campaign = device.campaign(Structure.read(structure), Path(sweep).with_name("campaign"))
+        journal = Path(sweep).with_name("campaign")
+        for file in sealed.kept(journal):
+            sealed.verify(file)
+        campaign = device.campaign(Structure.read(structure), journal)
         if campaign:
             key, told = (platform, network), campaign.provenance
             reports[key] = drift.repeatability(campaign.windows, told)

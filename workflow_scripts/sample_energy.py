@@ -69,6 +69,7 @@ def sample_energy(
             "fingerprint": traced.fingerprint,
             "samples": samples,
             "seed": seed,
+            "commit": runs.commit(),
             "versions": runs.versions(),
             "hardware": runs.hardware(),
             "campaign": campaign and campaign.provenance,
@@ -79,7 +80,8 @@ def sample_energy(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0], snakemake.input, snakemake.output):
+    journals = [Path(snakemake.output.samples).with_name("campaign")]
+    with job(snakemake.log[0], snakemake.input, snakemake.output, journals):
         sample_energy(
             snakemake.input.structure,
             platform=snakemake.wildcards.platform,

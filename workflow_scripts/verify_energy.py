@@ -62,7 +62,8 @@ def verify_energy(
 
 
 if __name__ == "__main__":
-    with job(snakemake.log[0], snakemake.input, snakemake.output):
+    journals = [snakemake.params.journal]
+    with job(snakemake.log[0], snakemake.input, snakemake.output, journals):
         on = snakemake.params.on
         verify_energy(
             snakemake.input.structure,

@@ -12,12 +12,14 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from ecc.evidence import names, plan
+from ecc.evidence import captions, names, plan, provenance
 from ecc.evidence.claims import FAILS, HOLDS, OPEN
 
 CLASSES = {HOLDS: "holds", FAILS: "fails", OPEN: "open"}
 SHOWN_DPI = 96 / 300  # pixels of a page for one of a figure: its printed size
+ROWS = 200  # of a table on the page
 
 
 def render(
@@ -27,19 +29,22 @@ def render(
     experiments: Sequence[Mapping[str, Any]],
     titles: Mapping[str, str],
     made_by: Mapping[str, str],
-    provenance: str,
+    files: pd.DataFrame,
+    told: Mapping[str, captions.Caption],
 ) -> str:
     """HTML of the page.
 
     `claims` are decided ones with their `holds`; `tables` go below by name, `figures` are PNG
     files; `experiments` are those of the configuration, `titles` printed names of platforms,
-    `made_by` the rule of every table and figure.
+    `made_by` the rule of every table and figure; `files` is what made every file
+    (`ecc.evidence.provenance`); `told` are captions by the name of a table or figure.
     """
     counts = {verdict: int((claims["verdict"] == verdict).sum()) for verdict in CLASSES}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["number"] = _number
+    environment.filters["html"] = lambda text: Markup(captions.html(text))
     return environment.get_template("page.html").render(
         claims=claims.to_dict("records"),
         counts=counts,
@@ -47,13 +52,30 @@ def render(
         emulated=any("emulated" in title for title in titles.values()),
         experiments=[_told(experiment, titles) for experiment in experiments],
         figures=[_figure(Path(figure)) for figure in figures],
-        tables=[
-            {"name": name, "columns": list(table), "rows": table.astype(object).to_numpy().tolist()}
-            for name, table in tables.items()
-        ],
-        made_by=made_by,
-        provenance=provenance,
+        tables=[_table(name, table) for name, table in tables.items()],
+        shown=set(tables),
+        made_by=_sources(made_by, files),
+        captions=told,
+        provenance=_table("provenance", provenance.by_rule(files)),
+        commits=sorted(files["commit"].unique()),
+        hardware=sorted(files["hardware"].unique()),
     )
+
+
+def _sources(made_by: Mapping[str, str], files: pd.DataFrame) -> dict[str, str]:
+    """The rule of every table and figure, and the commit of the code where it is known."""
+    shown = files[files["file"].str.startswith(("tables/", "figures/"))]
+    commits = {Path(row.file).stem: row.commit for row in shown.itertuples()}
+    return {
+        name: f"rule {rule}" + (f", commit {commits[name]}" if name in commits else "")
+        for name, rule in made_by.items()
+    }
+
+
+def _table(name: str, table: pd.DataFrame) -> dict[str, Any]:
+    """The first ROWS rows, and how many there are."""
+    rows = table.head(ROWS).astype(object).to_numpy().tolist()
+    return {"name": name, "columns": list(table), "rows": rows, "count": len(table)}
 
 
 def _told(experiment: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, Any]:

@@ -5,8 +5,8 @@
 Every table (CSV) and every JSON file of REFERENCE has to be in FOUND with the same content, within
 tolerance; what moved is listed, and the exit code is then 1. Without tolerances, which one machine
 needs none of, numbers have to be the same. What no second run repeats (seconds, memory, hardware,
-versions, the commit) is left out; but where a folder has the checksums.txt of its run, every file
-that has changed since is listed as well.
+versions, the commit, the windows of a sensor) is left out; but where a folder has the checksums.txt
+of its run, every file that has changed since is listed as well, and any file that has a seal.
 """
 
 import argparse
@@ -23,13 +23,15 @@ from ecc.errors import UserError
 from ecc.runs import write_text
 
 MOVED = ["file", "where", "reference", "found"]
-# Wall clock; what the run of a sensor was like.
+# Wall clock; by what it was made; what the run of a sensor was like.
 NOT_REPEATED_FILES = {
     *("timings.csv", "equal_terms.csv", "efficiency.csv", "run_efficiency.csv"),
-    *("repeatability.csv", "provenance.json", "campaign.json"),
+    *("provenance.csv", "repeatability.csv", "provenance.json", "campaign.json", "windows.csv"),
 }
-NOT_REPEATED_FOLDERS = {"logs", "benchmarks", "campaign"}
+NOT_REPEATED_FOLDERS = {"logs", "benchmarks"}
 CHECKSUMS = "checksums.txt"
+# What comes after the checksums, and what is no result.
+NOT_LISTED = {CHECKSUMS, "README.md", "report.html", "benchmarks/checksums/all.tsv"}
 NOT_REPEATED = {"seconds", "timings", "peak_memory_mb", "hardware", "versions", "commit"}
 SCORES = ("accuracy", "mean", "std", "min", "max", "minus_ecc", "area", "low", "high", "ours")
 
@@ -63,10 +65,10 @@ def compare(
 def write_checksums(folder: str | Path, file: str | Path) -> None:
     """A line for every file of a run's results, as sha256sum writes and checks them.
 
-    Logs and benchmarks are not among them, nor folders with logs of their own, the other runs.
-    Raises UserError for a file that has changed since its job wrote it.
+    Logs are not among them, nor folders with logs of their own, the other runs, nor what is made
+    afterwards. Raises UserError for a file that has changed since its job wrote it.
     """
-    names = _whole(Path(folder))
+    names = [name for name in _whole(Path(folder)) if name not in NOT_LISTED]
     for name in names:
         path = Path(folder, name)  # not every file is an input of a job that would miss it
         manifest = path.with_name("manifest.json")  # of the rule that makes a dataset's pixels
@@ -78,29 +80,38 @@ def write_checksums(folder: str | Path, file: str | Path) -> None:
 
 
 def changed(folder: str | Path) -> pd.DataFrame:
-    """Files that are no longer what they were when `checksums.txt` was written: one row each."""
-    written = Path(folder) / CHECKSUMS
-    rows = []
+    """Files that are no longer what they were when `checksums.txt` was written: one row each.
+
+    Of those that are not in it, such as exported networks and the report, the seal decides.
+    """
+    folder = Path(folder)
+    written, expected = folder / CHECKSUMS, {}
     for line in written.read_text().splitlines() if written.is_file() else []:
         checksum, _, name = line.partition("  ")
-        path = Path(folder, name)
+        expected[name] = (checksum, CHECKSUMS)
+    for name in _whole(folder):
+        seal = files.seal_of(folder / name)
+        if name not in expected and seal.is_file():
+            checksum = seal.read_bytes().partition(b" ")[0].decode(errors="replace")
+            expected[name] = (checksum, seal.name)
+    rows = []
+    for name, (checksum, source) in expected.items():
+        path = folder / name
         found = files.digest(path) if path.is_file() else "is missing"
         if found != checksum:
             told = found if found == "is missing" else "has changed since"
-            rows.append((name, CHECKSUMS, "as its run wrote it", told))
+            rows.append((name, source, "as its run wrote it", told))
     return pd.DataFrame(rows, columns=MOVED)
 
 
 def _whole(folder: Path) -> list[str]:
-    """Files that rules write, by their names in the folder."""
-    beside = {*NOT_REPEATED_FOLDERS, *(logs.parent.name for logs in folder.glob("*/logs"))}
+    """Files of a run by their names in the folder."""
+    beside = {"logs", *(logs.parent.name for logs in folder.glob("*/logs"))}
     names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
     return [
         name.as_posix()
         for name in names
-        if not beside & set(name.parts)
-        and not files.is_beside(name.name)
-        and str(name) not in (CHECKSUMS, "README.md", "report.html")
+        if not beside & set(name.parts) and not files.is_beside(name.name)
     ]
 
 

@@ -22,8 +22,11 @@ PARTS = (
     *("Snakefile", "config.yaml", "rules", "workflow_scripts", "ecc", "configs", "profiles"),
     *("docs", "envs", "resources"),
 )
-# Seconds, which no second run repeats.
-TOOK = ("timings.csv", "equal_terms.csv", "efficiency.csv", "run_efficiency.csv")
+# Seconds, and by what it was made, which no second run repeats.
+TOOK = (
+    *("timings.csv", "equal_terms.csv", "efficiency.csv", "run_efficiency.csv"),
+    "provenance.csv",
+)
 # In front of a shell's script: what it mounts, nobody else sees.
 MOUNTS = ["unshare", "--mount", "--propagation", "private", "sh", "-ec"]
 CAN_MOUNT = (
