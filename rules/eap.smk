@@ -89,13 +89,13 @@ if EAP:
             ),
             results=report(
                 "<results>/tables/eap_results.csv",
-                caption="../docs/report/eap_results.rst",
+                caption=caption("eap_results"),
                 category="Energy by layer",
                 labels={"what": "published results", "type": "table"},
             ),
             results_png=report(
                 "<results>/figures/eap_results.png",
-                caption="../docs/report/eap_results.rst",
+                caption=caption("eap_results"),
                 category="Energy by layer",
                 labels={"what": "accuracy against energy", "type": "figure"},
             ),

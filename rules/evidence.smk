@@ -26,7 +26,7 @@ rule tables:
         ),
         table_01=report(
             "<results>/tables/table_01.csv",
-            caption="../docs/report/table_01.rst",
+            caption=caption("table_01"),
             category="Accuracy at budget",
             labels={"what": "Table 1", "type": "table"},
         ),

@@ -103,6 +103,23 @@ def test_figures_of_accuracy_tell_the_tightest_budget_of_their_experiment_and_st
     assert found("table_02", comparison=COMPARISON) == "no experiment of this name was run."
 
 
+def test_what_others_published_is_told_as_theirs():
+    results = pd.DataFrame(
+        {
+            "network": ["alexnet_grouped", "alexnet_grouped"],
+            "method": ["dense", "eap"],
+            "top5": [0.8043, 0.7956],
+            "energy_mac_fraction": [1.0, 0.267],
+        }
+    )
+    told = found("eap_results", eap_results=results)
+    assert told.startswith("as published")
+    assert "by EAP: 27 % of the dense energy, top-5 accuracy 0.796" in told
+    assert told.count("- ") == 1
+    methods = pd.DataFrame({"method": ["ecc", "lcp"], "networks": [24, 0]})
+    assert found("table_01", table_01=methods) == "networks of each: ECC 24, LcP 0."
+
+
 def test_a_budget_of_latency_is_in_seconds():
     latency = COMPARISON.rename(columns={"budget_j": "budget_s"})
     assert "(0.2 s)" in found("figure_04", comparison=latency)

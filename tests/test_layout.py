@@ -158,6 +158,7 @@ IMPORT_NAMES = {
     "yaml": "PyYAML",
     "pynvml": "nvidia-ml-py",
     "torch_pruning": "torch-pruning",
+    "markupsafe": "jinja2",  # comes with it
 }
 
 

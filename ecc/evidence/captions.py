@@ -205,7 +205,7 @@ SETTINGS: dict[str, Callable[[Run], str]] = {
     ),
     **dict.fromkeys(("drift", "repeatability"), _of_sensors),
     **dict.fromkeys(("eap_pruning", "eap_classes"), _of_pruning),
-    **dict.fromkeys(("eap_layers", "eap_networks"), _of_layers),
+    **dict.fromkeys(("eap_layers", "eap_networks", "eap_results"), _of_layers),
     **dict.fromkeys(
         (f"evolution_{part}" for part in ("fronts", "hypervolume", "networks", "spread")),
         _of_evolution,

@@ -430,6 +430,24 @@ def _of_networks(run: Run) -> str:
     return f"{told} From {len(known)} published energies ours differ by {off}."
 
 
+def _of_results(run: Run) -> str:
+    found = run.table("eap_results")
+    if not len(found):
+        return ""
+    told = [
+        f"{names.name(row.network)} by {names.name(row.method)}: "
+        f"{percent(row.energy_mac_fraction, 0)} of the dense energy, top-5 accuracy {row.top5:.3f}"
+        for row in found[found["method"] != "dense"].itertuples()
+    ]
+    return _each("as published; nothing was pruned on ImageNet here", told)
+
+
+def _of_table_01(run: Run) -> str:
+    found = run.table("table_01")
+    told = (f"{names.name(row.method)} {row.networks}" for row in found.itertuples())
+    return f"networks of each: {listed(told)}." if len(found) else ""
+
+
 def _of_rounds(run: Run) -> str:
     found = run.table("eap_pruning")
     told = []
@@ -490,6 +508,7 @@ FOUND: dict[str, Callable[[Run], str]] = {
     "eap_layers": _of_layer_energy,
     "eap_networks": _of_networks,
     "eap_pruning": _of_rounds,
+    "eap_results": _of_results,
     "efficiency": _of_efficiency,
     "energy_anchors": _of_anchors,
     "energy_model_errors": _of_all_errors,
@@ -510,6 +529,7 @@ FOUND: dict[str, Callable[[Run], str]] = {
     "repeatability": _of_repeatability,
     "residuals": _of_residuals,
     "staircase": _of_staircase,
+    "table_01": _of_table_01,
     "timings": _of_timings,
     "widths": _of_widths(None),
 }

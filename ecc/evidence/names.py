@@ -11,6 +11,7 @@ NAMES = {
     "uniform": "uniform width",
     "amc": "AMC",
     "amc_published": "AMC, published settings",
+    "deep_compression": "Deep Compression",
     "eap": "EAP",
     "eap_forward": "EAP in forward order",
     "eap_fixed": "EAP, equal share of all layers",
