@@ -82,7 +82,7 @@ def test_settings_are_those_of_the_experiments(name):
 def test_settings_of_energy_models_are_samples_and_fits():
     told = captions.SETTINGS["figure_09"](run(energy_model_errors=ERRORS))
     assert "- Networks AlexNet; energy models ``bilinear_chain_adam`` (10000 iterations)." in told
-    assert "Emulated Jetson TX2: 10000 random width vectors, of which 2000" in told
+    assert "emulated Jetson TX2: 10000 random width vectors, of which 2000" in told
     assert "GTX" not in told
     assert captions.SETTINGS["figure_09"](run()) == ""
 

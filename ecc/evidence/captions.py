@@ -83,7 +83,7 @@ def _of_energy(run: Run, only: Iterable[str] | None = None) -> str:
         if (label := config.model_label(model)) in done
     ]
     networks = listed(map(names.name, fitted["network"].unique()))
-    lines = [f"networks {networks}; energy models {listed(fits)}."]
+    lines = [f"Networks {networks}; energy models {listed(fits)}."]
     for platform, of in fitted.groupby("platform"):
         tests = of["test_samples"].iloc[0]
         lines.append(
@@ -109,7 +109,7 @@ def _of_pruning(run: Run) -> str:
         return ""
     classes = listed(map(str, study["classes"]))
     lines = [
-        f"the dense network of experiment {study['experiment']}; ways "
+        f"The dense network of experiment {study['experiment']}; ways "
         f"{listed(map(names.name, study['arms']))}; {classes} target classes; "
         f"{study['finetuning']['iterations']} iterations of training after each round; seed "
         f"{run.settings['seed']}; energy an estimate for {run.titles[study['platform']]}."
@@ -122,7 +122,7 @@ def _of_layers(run: Run) -> str:
         return ""
     dense = study["dense"]
     lines = [
-        f"networks {listed(map(names.name, dense['networks']))}, not trained; {dense['batch']} "
+        f"Networks {listed(map(names.name, dense['networks']))}, not trained; {dense['batch']} "
         f"images share the weights of a layer, zeros are counted on {dense['images']}; seed "
         f"{run.settings['seed']}; energy an estimate for {run.titles[study['platform']]}, in units "
         "of one MAC."
@@ -186,7 +186,7 @@ def _with_platforms(run: Run, lines: Sequence[str], platforms: Iterable[str]) ->
     titles = " ".join(run.titles[platform] for platform in platforms)
     marks = (("emulated", PHYSICAL), ("simulated", SIMULATED))
     notes = [note for mark, note in marks if mark in titles]
-    told = "\n".join(f"- {line[:1].upper()}{line[1:]}" for line in lines)
+    told = "\n".join(f"- {line}" for line in lines)
     return "\n\n".join(part for part in (told, " ".join(notes)) if part)
 
 

@@ -58,7 +58,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 def _each(lead: str, parts: Sequence[str]) -> str:
     """A list below `lead`; none of no parts."""
-    lines = "\n".join(f"- {part[:1].upper()}{part[1:]}" for part in parts)
+    lines = "\n".join(f"- {part}" for part in parts)
     return f"{lead}:\n\n{lines}" if parts else ""
 
 
@@ -396,7 +396,8 @@ def _of_learning(run: Run) -> str:
         where = names.panel_title((experiment, platform), run.titles)
         told.append(f"{names.name(method)}, {where}: {random:.3f} at random, {last:.3f} at the end")
     count = int(run.searches["episode"].max()) + 1
-    lead = f"mean reward over budgets and seeds, at random and in the last 20 of {count} episodes"
+    last = f"in the last {min(20, count)} of {count} episodes"
+    lead = f"mean reward over budgets and seeds, at random and {last}"
     return _each(lead, told)
 
 
@@ -406,7 +407,7 @@ def _of_layer_energy(run: Run) -> str:
     for network, rows in found.groupby("network", sort=False):
         most, total = rows.loc[rows["energy_mac"].idxmax()], rows["energy_mac"].sum()
         told.append(
-            f"{names.name(network)}: {total:.3g}, most in ``{most['layer']}`` "
+            f"{names.name(network)}: {total:.3g}, most in ``{most['operation']}`` "
             f"({percent(most['energy_mac'] / total, 0)})"
         )
     return _each("energy of an image in units of one MAC", told)
@@ -470,11 +471,11 @@ def _of_classes(run: Run) -> str:
 
 
 def _of_evolved(run: Run) -> str:
-    found = run.table("evolution_networks")
+    found = run.tables["evolution_networks"]  # has energies and times, of which none is the metric
     told = [
         f"{study}, for {'accuracy alone' if arm == 'accuracy' else 'accuracy and energy'}: "
-        f"{len(rows)} networks, the best with accuracy {rows['accuracy'].max():.3f}, energies from "
-        f"{rows['energy_j'].min():.3g} to {rows['energy_j'].max():.3g} J"
+        f"{len(rows)} networks, the best with hold-out accuracy {rows['accuracy'].max():.3f}, "
+        f"energies from {rows['energy_j'].min():.3g} to {rows['energy_j'].max():.3g} J"
         for (study, arm), rows in found.groupby(["study", "arm"], sort=False)
     ]
     return _each("by study and aim", told)
