@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scipy", "pandas")
+PACKAGES += ("scikit-learn", "pymoo")  # which data and evolution come from
 
 
 def record_of(log: str | Path) -> Path:

@@ -317,12 +317,12 @@ def test_reference_results_are_those_of_a_run_and_their_checksums_tell_of_an_edi
     made, kept = tmp_path / "tables", tmp_path / "reference"
     shutil.copytree(reference, made)
     shutil.copytree(reference, kept)
-    with (made / "claims.csv").open("a") as file:
+    with (made / "comparison.csv").open("a") as file:
         file.write("one,more\n")
     update.refer(made, kept)
-    assert (kept / "claims.csv").read_bytes() == (made / "claims.csv").read_bytes()
+    assert (kept / "comparison.csv").read_bytes() == (made / "comparison.csv").read_bytes()
     assert changed(kept).empty
-    assert list(changed(made)["file"]) == ["claims.csv"]
+    assert list(changed(made)["file"]) == ["comparison.csv"]
 
 
 def test_numbers_of_the_docs_are_those_of_the_reference_results():
