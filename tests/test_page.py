@@ -58,6 +58,8 @@ PAGE = """
 
 # Every figure of Snakemake's report is inside and is shown, every result has a caption.
 REPORT = """
+  const still = "<style>* { transition: none !important; }</style>";
+  document.head.insertAdjacentHTML("beforeend", still);
   const shown = () => new Promise(done => setTimeout(done, 500));
   await shown();
   for (const [path, result] of Object.entries(results)) {

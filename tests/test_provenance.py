@@ -19,6 +19,7 @@ def job(results, rule, name, *files):
 def test_every_file_has_its_rule_and_what_is_about_to_be_written_too(tmp_path):
     job(tmp_path, "compress", "a", "compressed/a/metrics.json", "compressed/a/history.csv")
     job(tmp_path, "tables", "all", "tables/widths.csv")
+    job(tmp_path, "checksums", "all", "checksums.txt")  # of the run before
     (tmp_path / "compressed/a/history.csv").unlink()
     own = records.of_job(tmp_path / "logs/claims/all.log", [tmp_path / "index.html"])
     found = provenance.by_file(tmp_path, own)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ecc import runs
+from ecc.evidence.reproduction import CHECKSUMS
 from ecc.evidence.tables import in_words
 
 FILES = ["file", "rule", "job", "commit", "hardware", "versions"]
@@ -15,7 +16,7 @@ MADE_BY = ["rule", "commit", "hardware", "versions"]
 
 def by_file(folder: str | Path, own: Mapping[str, Any]) -> pd.DataFrame:
     """One row a file of a results folder: one that is there, by the last job that names it, or one
-    that the job with the record `own` is about to write.
+    that the job with the record `own` is about to write. Not the checksums, which come after it.
     """
     folder = Path(folder)
     paths = sorted(folder.glob("logs/*/*.json"), key=lambda path: path.stat().st_mtime)
@@ -26,7 +27,7 @@ def by_file(folder: str | Path, own: Mapping[str, Any]) -> pd.DataFrame:
         )
         for record in [*map(runs.read_json, paths), own]
         for file in record["files"]
-        if record is own or (folder / file).exists()
+        if record is own or (file != CHECKSUMS and (folder / file).exists())
     }
     return pd.DataFrame([rows[file] for file in sorted(rows)], columns=FILES)
 
