@@ -211,8 +211,9 @@ def _of_closing(run: Run) -> str:
     narrowed, known = found[found["rounds"] > 0], found["closed"].dropna()
     cost = found["holdout_accuracy_before"] - found["holdout_accuracy_after"]
     told = (
-        f"{len(narrowed)} of {len(found)} networks measured above their budget and were narrowed; "
-        f"the last measurement of {int(known.astype(bool).sum())} of {len(known)} is inside."
+        f"for {len(narrowed)} of {len(found)} budgets and limits a network measured above and was "
+        f"narrowed; the last measurement of {int(known.astype(bool).sum())} of {len(known)} is "
+        "inside."
     )
     if not len(narrowed):
         return told
@@ -440,6 +441,7 @@ def _of_results(run: Run) -> str:
         f"{percent(row.energy_mac_fraction, 0)} of the dense energy, top-5 accuracy {row.top5:.3f}"
         for row in found[found["method"] != "dense"].itertuples()
     ]
+    told = told or ["of these networks EAP states no results"]
     return _each("as published; nothing was pruned on ImageNet here", told)
 
 
