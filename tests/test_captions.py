@@ -117,7 +117,7 @@ def test_what_others_published_is_told_as_theirs():
     assert "by EAP: 27 % of the dense energy, top-5 accuracy 0.796" in told
     assert told.count("- ") == 1
     none = found("eap_results", eap_results=results.head(1))
-    assert "- Of these networks EAP states no results" in none
+    assert "- of these networks EAP states no results" in none
     methods = pd.DataFrame({"method": ["ecc", "lcp"], "networks": [24, 0]})
     assert found("table_01", table_01=methods) == "networks of each: ECC 24, LcP 0."
 
