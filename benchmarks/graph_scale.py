@@ -1,7 +1,8 @@
 """How long the workflow takes to plan, and the memory it needs, as its graph grows.
 
     python -m benchmarks.graph_scale --output planned.csv
-    python -m benchmarks.graph_scale --jobs 10000 --chunks 1000 -- --rerun-triggers mtime
+    python -m benchmarks.graph_scale --jobs 10000 --chunks 1000 --most-seconds 60 --most-mb 2048
+    python -m benchmarks.graph_scale --jobs 10000 -- --rerun-triggers mtime
 
 Every graph is that of the whole workflow: one experiment on two emulated platforms whose runs are
 jobs of their own (`batch: []`), and samples taken in chunks (`energy.chunk`). Compression jobs are
@@ -11,9 +12,12 @@ follows `--` goes to Snakemake.
 
 Prints a table: compression jobs, chunks, all jobs of the plan, seconds from the start of the
 process to its end, those of the processor, the peak memory (resident set), milliseconds a job.
+Exit code 1 says that a plan took more than `--most-seconds`, `--most-cpu-seconds` (for a machine
+that is busy otherwise) or `--most-mb`.
 """
 
 import argparse
+import math
 import os
 import re
 import subprocess
@@ -106,6 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, nargs="+", default=JOBS, help="of compression")
     parser.add_argument("--chunks", type=int, help="of samples; a tenth of the jobs unless given")
+    parser.add_argument("--most-seconds", type=float, default=math.inf)
+    parser.add_argument("--most-cpu-seconds", type=float, default=math.inf)
+    parser.add_argument("--most-mb", type=float, default=math.inf)
     parser.add_argument("--output", type=Path, help="CSV file of the table")
     parser.add_argument("options", nargs="*", help="of Snakemake, after --")
     given = parser.parse_args()
@@ -116,6 +123,15 @@ def main() -> None:
         print(pd.DataFrame(rows[-1:]).round(2).to_string(index=False, header=len(rows) == 1))
     if given.output is not None:
         pd.DataFrame(rows).to_csv(given.output, index=False)
+    limits = {"seconds": given.most_seconds, "cpu_seconds": given.most_cpu_seconds}
+    limits["peak_memory_mb"] = given.most_mb
+    over = [
+        f"{row['compression_jobs']} jobs: {name} {row[name]:.1f}, more than {most:g}"
+        for row in rows
+        for name, most in limits.items()
+        if row[name] > most
+    ]
+    sys.exit("\n".join(over) or 0)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """A configuration on one core and on several, each from nothing: what the others bring.
 
     python -m benchmarks.parallel_efficiency                       configs/smoke.yaml, 1 and 2 cores
-    python -m benchmarks.parallel_efficiency --configfile config.yaml --folder results/scaling
+    python -m benchmarks.parallel_efficiency --configfile config.yaml --folder results/scaling \\
+        --least-efficiency 0.9
 
 The runs write to `cores-1`, `cores-2`, ... in a folder, which must not hold them yet; one is over
 before the next begins. Prints a table: cores, seconds from the start of Snakemake to its end, the
 efficiency (seconds on one core / (cores x seconds on them)), and what `run_efficiency.csv` of each
-run says of itself: the part of all cores' time that jobs held, and its critical path.
+run says of itself: the part of all cores' time that jobs held, and its critical path. Exit code 1
+says that the efficiency on some number of cores is below `--least-efficiency`.
 """
 
 import argparse
@@ -48,8 +50,11 @@ def main() -> None:
     parser.add_argument("--configfile", nargs="+", default=["configs/smoke.yaml"])
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--folder", type=Path, help="of the results; a temporary one unless given")
+    parser.add_argument("--least-efficiency", type=float, help="needs 1 among the cores")
     parser.add_argument("--output", type=Path, help="CSV file of the table")
     given = parser.parse_args()
+    if given.least_efficiency is not None and 1 not in given.cores:
+        parser.error("--least-efficiency: the efficiency is against a run on 1 core")
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         places = {cores: folder / f"cores-{cores}" for cores in given.cores}
@@ -64,6 +69,8 @@ def main() -> None:
     print(table.round(3).to_string(index=False))
     if given.output is not None:
         table.to_csv(given.output, index=False)
+    if given.least_efficiency is not None and table["efficiency"].min() < given.least_efficiency:
+        sys.exit(f"an efficiency is below {given.least_efficiency:g}")
 
 
 if __name__ == "__main__":
