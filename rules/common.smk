@@ -22,7 +22,7 @@ STARTED = time.monotonic()  # the date may be set meanwhile
 
 # A plan is millions of objects that stay: looking for garbage among them at the usual pace takes a
 # sixth of its time.
-gc.set_threshold(100_000, 20, 100)
+gc.set_threshold(1_000_000, 20, 100)
 
 
 def of_platform(name, look):
