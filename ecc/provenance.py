@@ -14,8 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scipy", "pandas")
-PACKAGES += ("scikit-learn", "pymoo")  # which data and evolution come from
+PACKAGES = (
+    *("torch", "torchvision", "torch-pruning", "snakemake", "numpy", "scipy", "pandas"),
+    *("scikit-learn", "pymoo"),  # which data and evolution come from
+)
 
 
 def record_of(log: str | Path) -> Path:
