@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ecc import energy, runs
+from ecc import energy, provenance
 from ecc.methods import Problem
 from ecc.methods.ecc import Settings, Solver
 from ecc.networks import Network
@@ -104,8 +104,8 @@ def main() -> None:
         "ecc_step_s": float(np.median(with_ecc)),
         "plain_step_s": float(np.median(plain)),
         "steps": steps,
-        "versions": runs.versions(),
-        "hardware": runs.hardware(),
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(),
     }
     print(json.dumps(result))
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from ecc import files, stopping
+from ecc import files, provenance, stopping
 from ecc.errors import UserError, refused
-from ecc.provenance import commit as commit, hardware as hardware, versions as versions
 
 
 @contextmanager
@@ -121,9 +120,9 @@ def record(seed: int, started: float) -> dict[str, Any]:
         "seconds": time.monotonic() - started,
         "peak_memory_mb": _peak_mb(),
         "peak_gpu_memory_mb": _gpu_peak_mb(),
-        "versions": versions(),
-        "hardware": hardware(),
-        "commit": commit(),
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(),
+        "commit": provenance.commit(),
     }
 
 

@@ -79,6 +79,12 @@ class TrainingSettings:
     processes: int = 1
     compile: bool = False
 
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Those that decide a result: a run may go on with others of the rest."""
+        rest = ("device", "checkpoint_every")
+        return {key: value for key, value in asdict(self).items() if key not in rest}
+
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -443,13 +449,13 @@ def _fingerprint(
     update: Update | None,
 ) -> str:
     """Of everything that decides a training: a checkpoint of another one must not be used."""
-    relevant: dict[str, Any] = asdict(settings)
-    for key in ("device", "checkpoint_every"):
-        relevant.pop(key)
-    of_split = len(split), split.task, getattr(split, "fingerprint", "")
-    networks = checkpoints.identity(model), identity_of_loss(loss)
-    told = checkpoints.LIBRARY, relevant, seed, of_split, repr(update), networks
+    data, networks = identity_of_split(split), (checkpoints.identity(model), identity_of_loss(loss))
+    told = checkpoints.LIBRARY, settings.deciding, seed, data, repr(update), networks
     return checkpoints.digest(told, pack(model, optimizer))
+
+
+def identity_of_split(split: Split) -> tuple[int, Task, str]:
+    return len(split), split.task, getattr(split, "fingerprint", "")
 
 
 def identity_of_loss(loss: Loss) -> list[str]:

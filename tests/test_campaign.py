@@ -153,7 +153,7 @@ def counted(windows):
 def _known_versions():
     """To look them up takes longer than a simulated campaign."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(campaign.runs, "versions", lambda: {"python": "3"})
+        patched.setattr(campaign.provenance, "versions", lambda: {"python": "3"})
         yield
 
 

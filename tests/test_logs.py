@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecc import runs
+from ecc import provenance
 from ecc.logs import of_disks
 from tests.faults.workspace import CAN_MOUNT, MOUNTS
 
@@ -119,7 +119,7 @@ def test_what_made_the_outputs_is_beside_the_log(tmp_path):
     record = tmp_path / "logs/stage/run.json"
     told = json.loads(record.read_text())
     assert (told["rule"], told["job"], told["files"]) == ("stage", "run", ["made.txt"])
-    assert told["commit"] == runs.commit()
+    assert told["commit"] == provenance.commit()
     assert told["hardware"]["cores"] >= 1
     assert told["versions"]["numpy"] == np.__version__
     assert run("fail(ValueError())", tmp_path, "[], ['made.txt']").returncode == 1

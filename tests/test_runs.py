@@ -111,11 +111,11 @@ def test_peak_memory_is_that_of_the_process_where_there_is_no_mark(monkeypatch):
 
 
 def test_versions_and_hardware_are_named(monkeypatch):
-    assert set(runs.versions()) == {"python", *provenance.PACKAGES}
+    assert set(provenance.versions()) == {"python", *provenance.PACKAGES}
     monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package",))
-    assert runs.versions()["no-such-package"] == "absent"
-    assert runs.hardware()["cores"] >= 1
-    assert runs.hardware()["system"]
+    assert provenance.versions()["no-such-package"] == "absent"
+    assert provenance.hardware()["cores"] >= 1
+    assert provenance.hardware()["system"]
 
 
 def test_the_machine_is_named_without_torch():

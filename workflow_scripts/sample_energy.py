@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecc import energy, metrics, platforms, runs
+from ecc import energy, metrics, platforms, provenance, runs
 from ecc.files import unseal
 from ecc.logs import job
 from ecc.structure import Structure
@@ -69,9 +69,9 @@ def sample_energy(
             "fingerprint": traced.fingerprint,
             "samples": samples,
             "seed": seed,
-            "commit": runs.commit(),
-            "versions": runs.versions(),
-            "hardware": runs.hardware(),
+            "commit": provenance.commit(),
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(),
             "campaign": campaign and campaign.provenance,
         },
     )

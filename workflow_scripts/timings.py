@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecc import runs
+from ecc import provenance, runs
 from ecc.evidence import tables
 from ecc.logs import job
 
 
 def timings(metrics: Sequence[str], benchmarks: Sequence[str], file: str, equal_terms: str) -> None:
     """`benchmarks` are Snakemake's, <rule>/<job>.tsv; they are of this machine."""
-    hardware = tables.in_words(runs.hardware())
+    hardware = tables.in_words(provenance.hardware())
     jobs = [
         {
             "what": f"{Path(path).parent.name} {Path(path).stem}",

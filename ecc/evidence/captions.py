@@ -150,7 +150,7 @@ def _of_convergence(run: Run) -> str:
     _, told = run.converged
     return (
         f"- Budget {told['budget']}, seed {told['seed']}, "
-        f"{names.panel_title((told['experiment'], told['platform']), run.titles)}.\n"
+        f"{run.title((told['experiment'], told['platform']))}.\n"
         + _of_experiments(run, [told["experiment"]])
     )
 

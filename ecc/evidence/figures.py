@@ -20,7 +20,6 @@ from ecc.metrics import WORDS, from_table
 
 Tables = Mapping[str, pd.DataFrame]
 Titles = Mapping[str, str]
-FORMS = {"bilinear_chain": "chain form", "bilinear_graph": "graph form"}
 LINES = (("-", (0, (5, 1.5))), (":", (0, (2, 1.5))))  # Adam and NNLS, of each form
 STAGE_NAMES = {
     "before_finetuning": "before fine-tuning",
@@ -57,11 +56,11 @@ def error_history(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
     """
     history, errors = tables["energy_model_history"], tables["energy_model_errors"]
     history = history[(history["fit"] == "adam") & (history["iteration"] > 0)]
-    shown = _panels_of(history[history["model"].isin(FORMS)], plan.subjects, "network")
+    shown = _panels_of(history[history["model"].isin(names.FORMS)], plan.subjects, "network")
     if not shown:
         return None
     figure, axes = style.panels([names.panel_title(key, titles) for key in shown])
-    marks = zip(FORMS.items(), style.marks(list(FORMS)).values(), LINES, strict=True)
+    marks = zip(names.FORMS.items(), style.marks(list(names.FORMS)).values(), LINES, strict=True)
     forms = [(model, label, mark["color"], lines) for (model, label), mark, lines in marks]
     drawn = []
     for one, ((network, platform), frame) in zip(axes, shown.items(), strict=True):

@@ -12,14 +12,10 @@ import pandas as pd
 
 from ecc.evidence import names, plan
 from ecc.evidence.claims import FAILS, HOLDS, OPEN
-from ecc.evidence.tables import NO_LIMITS
+from ecc.evidence.tables import unlimited
 from ecc.metrics import UNITS, from_table, pareto
 
-FORMS = (("bilinear_chain", "chain form"), ("bilinear_graph", "graph form"))
-HIDDEN = (
-    *(("bilinear_chain", "no hidden layer"), ("mlp1", "one")),
-    *(("mlp2", "two"), ("mlp3", "three")),
-)
+HIDDEN = {"bilinear_chain": "no hidden layer", "mlp1": "one", "mlp2": "two", "mlp3": "three"}
 VERDICTS = {HOLDS: "hold", FAILS: "do not hold", OPEN: "are not testable at this scale"}
 
 
@@ -42,6 +38,10 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """With the names of columns that code has; empty where the run has no such table."""
         return from_table(self.tables[name]) if name in self.tables else pd.DataFrame()
+
+    def title(self, key: tuple[str, str]) -> str:
+        """Of an experiment, or a network, and a platform."""
+        return names.panel_title(key, self.titles)
 
     def experiments(self, only: Iterable[str] | None = None) -> list[Mapping[str, Any]]:
         entries = self.settings["experiments"]
@@ -73,7 +73,7 @@ def _tightest(run: Run, stage: str, only: Iterable[str] | None = None) -> str:
     if not len(found):
         return ""
     found = found[found["stage"] == stage]
-    found = found[(found["limits"] == NO_LIMITS) | (found["limits"] != NO_LIMITS).all()]
+    found = unlimited(found)
     parts = []
     for key, group in found.groupby(["experiment", "platform"], sort=False):
         if only is not None and key[0] not in only:
@@ -84,7 +84,7 @@ def _tightest(run: Run, stage: str, only: Iterable[str] | None = None) -> str:
         score = tight["score"].iloc[0]
         fraction, unit = tight["budget_fraction"].iloc[0], UNITS[tight["metric"].iloc[0]]
         parts.append(
-            f"{names.panel_title(key, run.titles)}, at {fraction:.2f} of dense "
+            f"{run.title(key)}, at {fraction:.2f} of dense "
             f"({tight['budget_j'].iloc[0]:.4g} {unit}), {score}: {listed(scores)}"
         )
     return _each("means over seeds at the tightest budget", parts)
@@ -97,15 +97,15 @@ def _of_accuracy(name: str) -> Callable[[Run], str]:
     )
 
 
-def _errors(run: Run, only: Iterable[str] | None, models: Sequence[tuple[str, str]]) -> str:
-    """Relative test errors of models, by (model, printed name), fitted by Adam."""
+def _errors(run: Run, only: Iterable[str] | None, models: Mapping[str, str]) -> str:
+    """Relative test errors of models, with their printed names, fitted by Adam."""
     found = run.table("energy_model_errors")
     parts: list[str] = []
     for (network, platform), group in found.groupby(["network", "platform"], sort=False):
         if only is not None and network not in only:
             continue
         of = group[group["fit"] == "adam"].set_index("model")["relative_test_error"]
-        told = [f"{title} {percent(of[model])}" for model, title in models if model in of]
+        told = [f"{title} {percent(of[model])}" for model, title in models.items() if model in of]
         if told:
             parts.append(f"{names.name(network)}, {run.titles[platform]}: {listed(told)}")
     return _each("relative test errors", parts)
@@ -113,7 +113,7 @@ def _errors(run: Run, only: Iterable[str] | None, models: Sequence[tuple[str, st
 
 def _of_errors(name: str) -> Callable[[Run], str]:
     figure = plan.FIGURES[name]
-    models = FORMS if figure.kind == "error_history" else HIDDEN
+    models = names.FORMS if figure.kind == "error_history" else HIDDEN
     return lambda run: _errors(run, figure.subjects, models)
 
 
@@ -125,7 +125,7 @@ def _of_all_errors(run: Run) -> str:
     best, worst = ({**found.iloc[place]} for place in (0, -1))
 
     def told(row: Mapping[str, Any]) -> str:
-        where = names.panel_title((row["network"], row["platform"]), run.titles)
+        where = run.title((row["network"], row["platform"]))
         return f"{percent(row['relative_test_error'])} (``{row['model']}_{row['fit']}``, {where})"
 
     return f"relative test errors from {told(best)} to {told(worst)}."
@@ -151,7 +151,7 @@ def _of_widths(figure: str | None) -> Callable[[Run], str]:
             means = share.groupby(tight["group"], sort=False).mean()
             narrow, wide = means.idxmin(), means.idxmax()
             parts.append(
-                f"{names.panel_title(key, run.titles)}, at "
+                f"{run.title(key)}, at "
                 f"{tight['budget_fraction'].iloc[0]:.2f} of dense: {percent(share.mean(), 0)}, "
                 f"from {percent(means[narrow], 0)} (``{narrow}``) to {percent(means[wide], 0)} "
                 f"(``{wide}``)"
@@ -175,7 +175,7 @@ def _of_measured(run: Run) -> str:
     return (
         f"of {len(known)} networks measured, {int((over <= 0).sum())} are within their budget; the "
         f"highest is {percent(abs(over.max()))} {sign} it ({names.name(worst['method'])}, "
-        f"{names.panel_title((worst['experiment'], worst['platform']), run.titles)}). The energy "
+        f"{run.title((worst['experiment'], worst['platform']))}). The energy "
         f"model is off by {percent(off.mean())} on average and {percent(off.max())} at most."
     )
 
@@ -193,8 +193,7 @@ def _of_finetuning(run: Run) -> str:
 
 
 def _of_fronts(run: Run) -> str:
-    runs = run.table("accuracy_at_budget")
-    runs = runs[(runs["limits"] == NO_LIMITS) | (runs["limits"] != NO_LIMITS).all()]
+    runs = unlimited(run.table("accuracy_at_budget"))
     runs = runs.assign(energy_j=runs["measured_energy_j"].fillna(runs["modelled_energy_j"]))
     groups = [group for _, group in runs.groupby(["experiment", "platform"])]
     front = pd.concat([group[pareto(group)] for group in groups])
@@ -243,7 +242,7 @@ def _of_differences(run: Run) -> str:
     below, above = (after["high"] < 0).sum(), (after["low"] > 0).sum()
 
     def told(row: Mapping[str, Any]) -> str:
-        where = names.panel_title((row["experiment"], row["platform"]), run.titles)
+        where = run.title((row["experiment"], row["platform"]))
         return (
             f"{row['minus_ecc']:+.3f} ({names.name(row['method'])}, {where}, "
             f"{row['budget_fraction']:.2f} of dense)"
@@ -282,7 +281,7 @@ def _of_residuals(run: Run) -> str:
         f"the largest mean residual of ``{worst['model']}_{worst['fit']}`` is "
         f"{100 * worst['mean_relative_residual']:+.1f} % (group ``{worst['group']}``, widths "
         f"{worst['width_from']:.1f} to {worst['width_to']:.1f} of full, "
-        f"{names.panel_title((worst['network'], worst['platform']), run.titles)}), the mean of all "
+        f"{run.title((worst['network'], worst['platform']))}), the mean of all "
         f"{percent(own['mean_relative_residual'].abs().mean(), 2)} in size."
     )
 
@@ -364,7 +363,7 @@ def _of_staircase(run: Run) -> str:
         for group, rows in frame.groupby("group"):
             unit = UNITS[rows["metric"].iloc[0]]
             told.append(
-                f"{names.panel_title((network, platform), run.titles)}, group ``{group}``: "
+                f"{run.title((network, platform))}, group ``{group}``: "
                 f"{len(rows)} widths, from {rows['energy_j'].min():.4g} to "
                 f"{rows['energy_j'].max():.4g} {unit}"
             )
@@ -394,7 +393,7 @@ def _of_learning(run: Run) -> str:
     for (experiment, platform, method), group in run.searches.groupby(keys, sort=False):
         random = group[group["noise"].isna()]["holdout_accuracy"].mean()
         last = group[group["episode"] > group["episode"].max() - 20]["holdout_accuracy"].mean()
-        where = names.panel_title((experiment, platform), run.titles)
+        where = run.title((experiment, platform))
         told.append(f"{names.name(method)}, {where}: {random:.3f} at random, {last:.3f} at the end")
     count = int(run.searches["episode"].max()) + 1
     last = f"in the last {min(20, count)} of {count} episodes"
@@ -515,7 +514,7 @@ FOUND: dict[str, Callable[[Run], str]] = {
     "efficiency": _of_efficiency,
     "energy_anchors": _of_anchors,
     "energy_model_errors": _of_all_errors,
-    "energy_model_history": lambda run: _errors(run, None, FORMS),
+    "energy_model_history": lambda run: _errors(run, None, names.FORMS),
     "energy_model_residuals": _of_residuals,
     "equal_terms": _of_equal_terms,
     "evolution_fronts": _of_evolved,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+FORMS = {"bilinear_chain": "chain form", "bilinear_graph": "graph form"}
 NAMES = {
     "ecc": "ECC",
     "ecc_outputs": "ECC by outputs",

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ecc.evidence import names, style
-from ecc.evidence.tables import NO_LIMITS
+from ecc.evidence.tables import unlimited
 from ecc.metrics import WORDS, from_table, pareto
 
 Titles = Mapping[str, str]
@@ -171,7 +171,7 @@ def residuals(table: pd.DataFrame, titles: Titles) -> Figure:
 def _shown(accuracies: pd.DataFrame) -> tuple[Panels, dict[str, dict[str, Any]]]:
     """Runs by experiment and platform, those with one budget alone; marks of all methods."""
     runs = from_table(accuracies)
-    runs = runs[runs["limits"] == NO_LIMITS] if (runs["limits"] == NO_LIMITS).any() else runs
+    runs = unlimited(runs)
     parts = _ordered(dict(list(runs.groupby(["experiment", "platform"]))))
     return parts, style.marks(sorted(runs["method"].unique()))
 

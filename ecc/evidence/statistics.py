@@ -64,8 +64,7 @@ def contrast(cells: Sequence[ArrayLike], weights: ArrayLike | None = None) -> Co
     Degrees of freedom after Welch (1947, Biometrika 34) and Satterthwaite (1946, Biometrics 2): the
     seeds' spreads differ by orders of magnitude between budgets, so that none is lent to another.
     """
-    values = [np.asarray(cell, float) for cell in cells]
-    scale = np.full(len(values), 1 / len(values)) if weights is None else np.asarray(weights, float)
+    values, scale = _weighted(cells, weights)
     mean = float(sum(w * cell.mean() for w, cell in zip(scale, values, strict=True)))
     sizes = np.array([len(cell) for cell in values])
     if sizes.min() < 2:
@@ -75,6 +74,14 @@ def contrast(cells: Sequence[ArrayLike], weights: ArrayLike | None = None) -> Co
         return Contrast(mean, float("nan"), float("nan"))
     freedom = variance**2 / (parts**2 / (sizes - 1)).sum()
     return Contrast(mean, float(np.sqrt(variance)), float(freedom))
+
+
+def _weighted(
+    cells: Sequence[ArrayLike], weights: ArrayLike | None
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    values = [np.asarray(cell, float) for cell in cells]
+    equal = np.full(len(values), 1 / len(values))
+    return values, equal if weights is None else np.asarray(weights, float)
 
 
 def interval(cells: Sequence[ArrayLike], weights: ArrayLike | None = None) -> Interval:
@@ -97,8 +104,7 @@ def bootstrap(
     of = contrast(cells, weights)
     if np.isnan(of.error):
         return Interval(of.mean, float("nan"), float("nan"))
-    values = [np.asarray(cell, float) for cell in cells]
-    scale = np.full(len(values), 1 / len(values)) if weights is None else np.asarray(weights, float)
+    values, scale = _weighted(cells, weights)
     rng = np.random.default_rng(seed)
     draws: NDArray[np.float64] = np.zeros(RESAMPLES)
     for weight, cell in zip(scale, values, strict=True):

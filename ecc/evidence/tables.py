@@ -158,6 +158,12 @@ def table_02(compared: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis("method").reset_index()
 
 
+def unlimited(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of budgets without limits; all of them where each budget has some."""
+    plain = frame["limits"] == NO_LIMITS
+    return frame[plain] if plain.any() else frame
+
+
 def _by_budget(frame: pd.DataFrame, name: str, value: str) -> list[tuple[str, "pd.Series[float]"]]:
     """`value` of the methods at each budget, the widest first, by a name that tells it."""
     budgets = frame.sort_values("budget_j", ascending=False).groupby("budget_j", sort=False)

@@ -72,10 +72,8 @@ class Evaluator:
     @property
     def fingerprint(self) -> str:
         """Of all that decides what is found of a genome: what was found with another is void."""
-        training = asdict(self.training)
-        for key in ("device", "checkpoint_every"):  # a study may go on with others
-            training.pop(key)
-        own = [asdict(self.space), repr(self.platform), self.size, training, self.seed, self.data]
+        training, space = self.training.deciding, asdict(self.space)
+        own = [space, repr(self.platform), self.size, training, self.seed, self.data]
         told = [*own, checkpoints.LIBRARY]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 

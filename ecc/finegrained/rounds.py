@@ -7,7 +7,7 @@ it already pruned, then the whole network trained with its zeros fixed; and agai
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,15 @@ from ecc.errors import require
 from ecc.finegrained.densities import densities
 from ecc.finegrained.filters import largest, prune_filters
 from ecc.methods.recording import Recordable, Recorder, layer_of
-from ecc.training import Loss, Split, TrainingSettings, evaluate, identity_of_loss, train
+from ecc.training import (
+    Loss,
+    Split,
+    TrainingSettings,
+    evaluate,
+    identity_of_loss,
+    identity_of_split,
+    train,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -162,13 +170,8 @@ class Study:
     @property
     def fingerprint(self) -> str:
         """Of everything that decides the rounds: those of another study must not be used."""
-        training = asdict(self.training)
-        for key in ("device", "checkpoint_every"):
-            training.pop(key)
-        splits = [
-            (len(split), split.task, getattr(split, "fingerprint", ""))
-            for split in (self.train_on, self.holdout)
-        ]
+        training = self.training.deciding
+        splits = [identity_of_split(split) for split in (self.train_on, self.holdout)]
         some = np.random.default_rng(0).random((8, 2, len(self.names)))
         joules = [
             self.energy(weights, inputs).tolist() for weights, inputs in [*some, some[0] ** 0]

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ecc import runs
+from ecc import provenance, runs
 from ecc.errors import UserError
 from ecc.measuring import window
 from ecc.measuring.drift import corrected
@@ -285,8 +285,8 @@ class _Segment:
             "device": self.runner.device,
             "meter": _plain(self.meter.provenance()),
             "runner": _plain(self.runner.provenance()),
-            "versions": runs.versions(),
-            "hardware": runs.hardware(),
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(),
             "segments": [],
         }
 

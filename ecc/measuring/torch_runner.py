@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
-from ecc import runs
+from ecc import provenance
 from ecc.errors import UserError
 from ecc.measuring.interface import Buildable, Clock, Span
 
@@ -117,7 +117,7 @@ class TorchRunner:
 
     @property
     def device(self) -> str:
-        return self._gpu.name if self._gpu else str(runs.hardware()["processor"])
+        return self._gpu.name if self._gpu else str(provenance.hardware()["processor"])
 
     def prepare(self, network: Buildable, widths: NDArray[np.int64]) -> _Prepared:
         prepared = _Prepared(network, np.array(widths, dtype=np.int64))

@@ -7,7 +7,7 @@ worth one.
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, astuple
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from ecc import checkpoints, parallel, stopping
 from ecc.checkpoints import Rows
 from ecc.methods.problem import Binding, Limit, Problem
+from ecc.training import identity_of_split
 
 EVERY_S = 60.0
 PRICED = 16  # widths at random whose energy tells one model from another
@@ -77,14 +78,9 @@ class Checkpoint:
 
 def _fingerprint(problem: Problem, settings: object) -> str:
     """Of everything that decides a search: the state of another one must not be used."""
-    training = asdict(problem.training)
-    for key in ("device", "checkpoint_every"):
-        training.pop(key)
-    splits = [
-        (len(split), split.task, getattr(split, "fingerprint", ""))
-        for split in (problem.train, problem.holdout)
-    ]
-    told = checkpoints.LIBRARY, settings, training, problem.seed, splits, priced(problem)
+    training, splits = problem.training.deciding, (problem.train, problem.holdout)
+    data = [identity_of_split(split) for split in splits]
+    told = checkpoints.LIBRARY, settings, training, problem.seed, data, priced(problem)
     return checkpoints.digest((told, checkpoints.identity(problem.dense)), {})
 
 

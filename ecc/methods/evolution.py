@@ -7,7 +7,6 @@ network that was trained at random widths; each gets batch-norm statistics of it
 """
 
 import copy
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +24,6 @@ from pymoo.operators.crossover.sbx import SBX
 from pymoo.operators.mutation.pm import PM
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ecc.channels import Channels
 from ecc.errors import UserError
@@ -111,13 +109,10 @@ class SharedWeights:
         # are among those of a wider one.
         self.ranks = [norm.argsort(descending=True, stable=True).argsort() for norm in norms]
         given = problem.training.iterations
-        calibrated = any(isinstance(m, _BatchNorm) for m in self.model.modules())
-        taken = min(settings.calibration, given) if calibrated else 0
-        training = min(round(settings.shared * given), given - taken)
+        self.batches = problem.of_statistics(min(settings.calibration, given))
+        self.iterations = len(self.batches)
+        training = min(round(settings.shared * given), given - self.iterations)
         self.of_stage = list(evenly(training, settings.stages))
-        batches = problem.train.batches(problem.training.batch_size, problem.seed + 104_729)
-        self.batches = [images for images, _ in itertools.islice(batches, taken)]
-        self.iterations = taken
 
     def train(self, stage: int, population: Integers) -> None:
         """Spends a stage's iterations; each trains one network of the population (n, groups)."""

@@ -7,7 +7,6 @@ beta, one a channel group, are found by regularised evolution; the fitness of a 
 hold-out loss after a short training, with batch-norm statistics of its own.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ecc.channels import widths_of
 from ecc.errors import UserError, require
@@ -71,7 +69,9 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     """Searches the compensations, prunes the dense network by the best, and trains it."""
     ranking = Ranking(problem)
     given = problem.training.iterations
-    each, batches = _each(settings, given), _batches(problem, settings)
+    each = _each(settings, given)
+    unsearched = given - int(settings.search * given)
+    batches = problem.of_statistics(min(settings.calibration, unsearched))
     rows: list[dict[str, float]] = []
     betas: list[Floats] = []
     with Checkpoint(problem, settings) as checkpoint:
@@ -105,15 +105,6 @@ def _each(settings: Settings, given: int) -> int:
             f"{given}): lower it, or raise methods.lcp.search; 0 there trains none"
         )
     return each
-
-
-def _batches(problem: Problem, settings: Settings) -> list[Tensor]:
-    """Images that candidates take batch-norm statistics from; each batch counts as an iteration."""
-    given = problem.training.iterations
-    normalised = any(isinstance(m, _BatchNorm) for m in problem.dense.modules())
-    taken = min(settings.calibration, given - int(settings.search * given)) if normalised else 0
-    batches = problem.train.batches(problem.training.batch_size, problem.seed + 104_729)
-    return [images for images, _ in itertools.islice(batches, taken)]
 
 
 def _beta(

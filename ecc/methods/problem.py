@@ -1,6 +1,7 @@
 """What every method is given and what it returns, and the budget arithmetic they share."""
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from ecc import processors
@@ -84,6 +86,16 @@ class Problem:
     def joules(self, widths: Widths) -> float:
         """Energy of one inference by the model."""
         return float(self.energy.energy(widths))
+
+    def of_statistics(self, batches: int) -> list[Tensor]:
+        """Batches of training images for batch-norm statistics of candidates, the same for all.
+
+        Each counts as an iteration; none where the network has no batch norms.
+        """
+        if not any(isinstance(module, _BatchNorm) for module in self.dense.modules()):
+            return []
+        stream = self.train.batches(self.training.batch_size, self.seed + 104_729)
+        return [images for images, _ in itertools.islice(stream, batches)]
 
     def check(self) -> None:
         """Raises UserError where no widths meet a budget, or where dense already meets all."""
