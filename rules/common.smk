@@ -21,7 +21,7 @@ STARTED = time.monotonic()  # the date may be set meanwhile
 
 
 # A plan is millions of objects that stay: looking for garbage among them at the usual pace takes a
-# sixth of its time.
+# good part of its time.
 gc.set_threshold(1_000_000, 20, 100)
 
 
@@ -434,8 +434,14 @@ def closing_rounds(experiment):
 
 
 def closed(experiment, platform):
+    """The file that says that the budgets of a method are closed, if they are."""
+    path = f"<results>/compressed/{experiment}/{platform}/{{method}}.closed"
+    return path if closing_rounds(experiment) else []
+
+
+def first_closing(experiment, platform, results="<results>"):
     """The file that stands for all closing.json of a method, if budgets are closed."""
-    path = f"<results>/compressed/{RUN}/closing.json"
+    path = f"{results}/compressed/{RUN}/closing.json"
     return first_of(path, experiment, platform) if closing_rounds(experiment) else []
 
 

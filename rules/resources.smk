@@ -4,8 +4,9 @@
 # (docs/howto/cluster.md); memory is asked for twice over, time three times. Where a GPU trains,
 # nothing was measured.
 import math
+from functools import cache
 
-from ecc.gpus import used as gpu_used
+from ecc import gpus as gpu_files
 from ecc.memory import PIXELS_AT_ONCE
 
 MEMORY_MARGIN, TIME_MARGIN = 2, 3
@@ -40,6 +41,8 @@ OWN = (60, 100, 4000)  # of a network of the user's
 IMAGES = {"digits": 2000, "cifar10": 60_000, "cityscapes": 5000, "imagenet": 1.4e6, "folder": 2e5}
 # How much longer an iteration of a method takes than one of plain training: candidates are judged.
 FACTORS = {"netadapt": 6, "evolution": 5, "lcp": 4, "uniform": 1}
+
+gpu_used = cache(gpu_files.used)  # asked for by every job
 
 
 def memory(of, here=None):

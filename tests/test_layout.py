@@ -26,11 +26,12 @@ SCRIPTS = {path.stem for path in (ROOT / "workflow_scripts").glob("*.py")}
 
 
 def declared_rules():
-    """(name, text) of every rule; of a generated one the name before its wildcards."""
+    """(name, text) of every rule with a script; of generated ones the name before wildcards."""
     text = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
     for block in re.split(r"^(?= *rule\b)", text, flags=re.MULTILINE)[1:]:
         declared = re.match(r' *rule (\w+):| *rule:\s+name:\s+f"(\w+?)_\{', block)
-        yield declared[1] or declared[2], block
+        if "script:" in block:
+            yield declared[1] or declared[2], block
 
 
 RULES = list(declared_rules())

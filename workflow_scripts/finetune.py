@@ -144,11 +144,11 @@ if __name__ == "__main__":
     with job(snakemake.log[0], snakemake.input, snakemake.output):
         torch.set_num_threads(snakemake.threads)
         first = snakemake.params.phases[0]
-        # The input stands for those of all runs.
+        first_closing = snakemake.params.closing  # stands for those of all runs
         closing = [
-            str(runs.sibling(Path(file).with_name("closing.json"), snakemake.input.closing))
+            str(runs.sibling(Path(file).with_name("closing.json"), first_closing))
             for file in snakemake.input.masked
-            if snakemake.input.closing
+            if first_closing
         ]
         work = partial(
             finetune,
