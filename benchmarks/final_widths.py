@@ -1,16 +1,19 @@
-"""Is it the widths that a method chose, or how it came to them?
+"""Is it the widths that methods chose, or how they came to them?
 
-    python -m benchmarks.final_widths results/methods mobilenet gtx1080ti reducible-0.1 netadapt
+    python -m benchmarks.final_widths results/methods mobilenet gtx1080ti reducible-0.1
+    python -m benchmarks.final_widths results/methods mobilenet gtx1080ti reducible-0.1 lcp uniform
 
-Takes the widths that a method ended with, cuts the dense network to them by norm, and gives it all
-iterations of compression and fine-tuning at once, as uniform pruning has them. What the method
-itself reached with these widths stands beside it, one line a seed.
+Takes the widths that every method of a run, or those named, ended with, cuts the dense network to
+them by norm, and gives it all iterations of compression and fine-tuning at once, as uniform pruning
+has them. Prints a table: what the method itself reached with these widths, and what fine-tuning
+alone does, means and standard deviations over seeds.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 
@@ -22,8 +25,10 @@ from ecc.training import evaluate, load_weights
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("results", "experiment", "platform", "budget", "method"):
+    for name in ("results", "experiment", "platform", "budget"):
         parser.add_argument(name, type=Path if name == "results" else str)
+    parser.add_argument("methods", nargs="*", help="all of the run unless given")
+    parser.add_argument("--output", type=Path, help="CSV file: accuracies of every seed")
     given = parser.parse_args()
     torch.set_num_threads(1)
     settings = yaml.safe_load((given.results / "settings.yaml").read_text())
@@ -34,24 +39,37 @@ def main() -> None:
     name = experiment["dataset"]
     images = data.load(settings["datasets"][name], given.results / "data" / name)
     chosen = given.results / "finetuned" / given.experiment / given.platform / given.budget
-    for file in sorted((chosen / given.method).glob("seed*/metrics.json")):
-        run = runs.read_json(file)
-        widths = np.array([group["width"] for group in run["groups"]])
-        model = load_weights(path, network.build())
-        network.channels.mask(model, network.channels.keep_largest(model, widths))
-        slim = network.channels.slim(model, network.channels.kept(model))
-        own = sum(phase["iterations"] for phase in run["phases"])
-        finetune(
-            slim,
-            dense,
-            images.train,
-            run["phases"],
-            seed=run["seed"],
-            extra_iterations=run["iterations"] - own,
-        )
-        again = evaluate(slim, images.validation, device="cpu")
-        told = f"{run['accuracy']:.4f} by the method, {again:.4f} by fine-tuning alone"
-        print(f"{given.method}, seed {run['seed']}: {told}")
+    rows = []
+    for method in given.methods or experiment["methods"]:
+        for file in sorted((chosen / method).glob("seed*/metrics.json")):
+            run = runs.read_json(file)
+            widths = np.array([group["width"] for group in run["groups"]])
+            model = load_weights(path, network.build())
+            network.channels.mask(model, network.channels.keep_largest(model, widths))
+            slim = network.channels.slim(model, network.channels.kept(model))
+            own = sum(phase["iterations"] for phase in run["phases"])
+            finetune(
+                slim,
+                dense,
+                images.train,
+                run["phases"],
+                seed=run["seed"],
+                extra_iterations=run["iterations"] - own,
+            )
+            again = evaluate(slim, images.validation, device="cpu")
+            rows.append(
+                {
+                    "method": method,
+                    "seed": run["seed"],
+                    "by_the_method": run["accuracy"],
+                    "by_finetuning_alone": again,
+                }
+            )
+    found = pd.DataFrame(rows)
+    if given.output is not None:
+        found.to_csv(given.output, index=False)
+    table = found.drop(columns="seed").groupby("method", sort=False).agg(["mean", "std"])
+    print(table.sort_values(("by_the_method", "mean"), ascending=False).round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -267,9 +267,11 @@ def _backward(
 def evaluate(model: nn.Module, split: Split, batch_size: int = 256, device: str = "auto") -> float:
     """Score of `model` over the whole split, a fraction: top-1 accuracy or mean IoU."""
     target = device_of(device)
-    if {p.device for p in model.parameters()} != {target}:  # for a small network `to` is slow
+    # For a small network both are as slow as a pass; parameters are never on several devices.
+    if next(model.parameters()).device != target:
         model.to(target)
-    model.eval()
+    if model.training:
+        model.eval()
     return split.task.score(
         # Of many pixels `max` finds the places three times as fast as `argmax`.
         (model(images.to(target, non_blocking=True)).max(dim=1).indices.cpu(), labels.cpu())
