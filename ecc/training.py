@@ -268,7 +268,8 @@ def evaluate(model: nn.Module, split: Split, batch_size: int = 256, device: str 
     """Score of `model` over the whole split, a fraction: top-1 accuracy or mean IoU."""
     target = device_of(device)
     # For a small network both are as slow as a pass; parameters are never on several devices.
-    if next(model.parameters()).device != target:
+    first = next(model.parameters(), None)
+    if first is not None and first.device != target:
         model.to(target)
     if model.training:
         model.eval()

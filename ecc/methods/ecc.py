@@ -305,7 +305,7 @@ def channel_scores(
     """a_i: sum over channel i of D w^2, with D Adam's diagonal (Section 3.3.1): (S,) a group."""
 
     def weighted(weight: Tensor) -> Tensor:
-        return diagonal(weight, optimizer).mul_(weight).mul_(weight)
+        return (diagonal(weight, optimizer) * weight).mul_(weight)
 
     scores = problem.channels.scores(model, weighted)
     return [score.double().cpu().numpy() for score in scores]
