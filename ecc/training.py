@@ -267,12 +267,10 @@ def _backward(
 def evaluate(model: nn.Module, split: Split, batch_size: int = 256, device: str = "auto") -> float:
     """Score of `model` over the whole split, a fraction: top-1 accuracy or mean IoU."""
     target = device_of(device)
-    # For a small network both are as slow as a pass; parameters are never on several devices.
-    first = next(model.parameters(), None)
-    if first is not None and first.device != target:
+    first = next(model.parameters(), None)  # parameters are never on several devices
+    if first is not None and first.device != target:  # for a small network `to` is slow
         model.to(target)
-    if model.training:
-        model.eval()
+    model.eval()  # of all modules: single ones may be in training, whatever the network is
     return split.task.score(
         # Of many pixels `max` finds the places three times as fast as `argmax`.
         (model(images.to(target, non_blocking=True)).max(dim=1).indices.cpu(), labels.cpu())
@@ -297,6 +295,7 @@ def calibrate(model: nn.Module, batches: list[Tensor], device: torch.device) -> 
             model(part.to(device))
     for m, momentum in zip(normalisations, momenta, strict=True):
         m.momentum = momentum
+        m.eval()
 
 
 def adam(model: nn.Module, settings: TrainingSettings) -> Adam:

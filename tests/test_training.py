@@ -32,6 +32,7 @@ from ecc.training import (
     TaskLoss,
     TrainingSettings,
     adam,
+    calibrate,
     device_of,
     evaluate,
     load_weights,
@@ -561,6 +562,21 @@ def test_unknown_schedule_is_refused(tiny_network, memory_split, training_settin
     settings = training_settings(schedule="linear")
     with pytest.raises(UserError, match="'linear': known are constant, cosine, onecycle"):
         train(tiny_network(), memory_split(), cross_entropy, settings, seed=0)
+
+
+def test_evaluate_and_calibrate_leave_no_module_in_training(memory_split):
+    split = memory_split(count=10)
+    model = nn.Sequential(
+        nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(3)
+    )
+    model.eval()(split.images)
+    calibrate(model, [split.images], torch.device("cpu"))
+    assert not any(module.training for module in model.modules())
+    model[0].train()  # alone: the network itself says that it is not in training
+    before = model[0].running_mean.clone()
+    evaluate(model, split, device="cpu")
+    assert not model[0].training
+    assert model[0].running_mean.equal(before)
 
 
 def test_evaluate_counts_the_last_partial_batch(memory_split):
