@@ -435,7 +435,7 @@ def closing_rounds(experiment):
 
 def closed(experiment, platform):
     """The file that says that the budgets of a method are closed, if they are."""
-    path = f"<results>/compressed/{experiment}/{platform}/{{method}}.closed"
+    path = f"<results>/compressed/{experiment}/{platform}/.{{method}}.closed"
     return path if closing_rounds(experiment) else []
 
 

@@ -93,7 +93,7 @@ for experiment, on in PAIRS:
             input:
                 first_closing(experiment, on),
             output:
-                touch(f"<results>/compressed/{experiment}/{on}/{{method}}.closed"),
+                touch(f"<results>/compressed/{experiment}/{on}/.{{method}}.closed"),
             priority: 5
             localrule: True
 

@@ -39,6 +39,11 @@ SIZES = {
 OWN = (60, 100, 4000)  # of a network of the user's
 # Of datasets that do not say how many images they have, at most.
 IMAGES = {"digits": 2000, "cifar10": 60_000, "cityscapes": 5000, "imagenet": 1.4e6, "folder": 2e5}
+# What made images are by default, in a class or all.
+MADE = {
+    "fractals": {"train": 200, "holdout": 20, "validation": 40},
+    "streets": {"train": 400, "holdout": 40, "validation": 80},
+}
 # How much longer an iteration of a method takes than one of plain training: candidates are judged.
 FACTORS = {"netadapt": 6, "evolution": 5, "lcp": 4, "uniform": 1}
 
@@ -113,18 +118,17 @@ def pixels_of(data):
     return size**2 if isinstance(size, int) else size[0] * size[1]
 
 
-def images_of(data):
-    """Images of a dataset, all splits."""
-    counts = [data.get(split, 0) for split in ("train", "holdout", "validation")]
-    if "train" in data:
-        return data.get("classes", 1) * sum(counts)
-    return IMAGES[data["kind"]]
+def images_of(data, splits=("train", "holdout", "validation")):
+    """Images of a dataset, in all or some splits; of those that do not say how many, all."""
+    if data["kind"] in IMAGES:
+        return IMAGES[data["kind"]]
+    given = {**MADE[data["kind"]], **data}
+    return given.get("classes", 1) * sum(given[split] for split in splits)
 
 
 def judged_of(data):
     """Images that are judged at once: 256, or as many as there are."""
-    counts = [data[split] for split in ("holdout", "validation") if "train" in data]
-    return min(256, data.get("classes", 1) * max(counts, default=256))
+    return min(256, max(images_of(data, [split]) for split in ("holdout", "validation")))
 
 
 def training_mb(network, data, training):
