@@ -10,17 +10,34 @@ alone does, means and standard deviations over seeds.
 """
 
 import argparse
+import copy
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import yaml
+from torch import nn
 
 from ecc import config, data, runs
 from ecc.finetuning import finetune
 from ecc.networks import Network
 from ecc.training import evaluate, load_weights
+
+
+def by_finetuning_alone(
+    run: Mapping[str, Any], network: Network, dense: nn.Module, images: data.Dataset
+) -> float:
+    """Validation accuracy of the dense network cut to the widths of a run, and fine-tuned."""
+    widths = np.array([group["width"] for group in run["groups"]])
+    model = copy.deepcopy(dense)
+    network.channels.mask(model, network.channels.keep_largest(model, widths))
+    slim = network.channels.slim(model, network.channels.kept(model))
+    extra = run["iterations"] - sum(phase["iterations"] for phase in run["phases"])
+    finetune(slim, dense, images.train, run["phases"], seed=run["seed"], extra_iterations=extra)
+    return evaluate(slim, images.validation, device="cpu")
 
 
 def main() -> None:
@@ -43,29 +60,10 @@ def main() -> None:
     for method in given.methods or experiment["methods"]:
         for file in sorted((chosen / method).glob("seed*/metrics.json")):
             run = runs.read_json(file)
-            widths = np.array([group["width"] for group in run["groups"]])
-            model = load_weights(path, network.build())
-            network.channels.mask(model, network.channels.keep_largest(model, widths))
-            slim = network.channels.slim(model, network.channels.kept(model))
-            own = sum(phase["iterations"] for phase in run["phases"])
-            finetune(
-                slim,
-                dense,
-                images.train,
-                run["phases"],
-                seed=run["seed"],
-                extra_iterations=run["iterations"] - own,
-            )
-            again = evaluate(slim, images.validation, device="cpu")
-            rows.append(
-                {
-                    "method": method,
-                    "seed": run["seed"],
-                    "by_the_method": run["accuracy"],
-                    "by_finetuning_alone": again,
-                }
-            )
-    found = pd.DataFrame(rows)
+            alone = by_finetuning_alone(run, network, dense, images)
+            rows.append((method, run["seed"], run["accuracy"], alone))
+    columns = ["method", "seed", "by_the_method", "by_finetuning_alone"]
+    found = pd.DataFrame(rows, columns=columns)
     if given.output is not None:
         found.to_csv(given.output, index=False)
     table = found.drop(columns="seed").groupby("method", sort=False).agg(["mean", "std"])

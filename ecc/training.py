@@ -457,6 +457,7 @@ def _fingerprint(
 
 
 def identity_of_split(split: Split) -> tuple[int, Task, str]:
+    """Its length and task, and what its images are, where it says so."""
     return len(split), split.task, getattr(split, "fingerprint", "")
 
 

@@ -440,9 +440,8 @@ def closed(experiment, platform):
 
 
 def first_closing(experiment, platform, results="<results>"):
-    """The file that stands for all closing.json of a method, if budgets are closed."""
-    path = f"{results}/compressed/{RUN}/closing.json"
-    return first_of(path, experiment, platform) if closing_rounds(experiment) else []
+    """The file that stands for all closing.json of a method."""
+    return first_of(f"{results}/compressed/{RUN}/closing.json", experiment, platform)
 
 
 def first_of(path, experiment, platform):

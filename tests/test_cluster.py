@@ -14,6 +14,7 @@ from snakemake.cli import get_argument_parser
 from test_layout import RULES
 
 from ecc.config import merge
+from ecc.data import DATASETS
 from ecc.gpus import FILES, used
 from ecc.networks import ARCHITECTURES, Network
 from tests.faults.workspace import PARTS, clone, snakemake
@@ -231,9 +232,22 @@ def test_only_the_profile_of_one_machine_limits_gpus(folder, profile, most):
     assert found["train_dense"]["gpu"] == most
 
 
-def test_weights_of_networks_are_those_of_the_library():
+def told(name):
+    """A mapping of rules/resources.smk, which knows the library's numbers without importing it."""
     text = (ROOT / "rules/resources.smk").read_text()
-    sizes = ast.literal_eval(re.search(r"^SIZES = (\{.*?^\})", text, re.MULTILINE | re.DOTALL)[1])
+    pattern = rf"^{name} = (\{{.*?\}}$)"
+    return ast.literal_eval(re.search(pattern, text, re.MULTILINE | re.DOTALL)[1])
+
+
+def test_images_of_datasets_are_those_of_the_library():
+    made = told("MADE")
+    assert {*made, *told("IMAGES")} == set(DATASETS)
+    for kind, counts in made.items():
+        assert counts.items() <= DATASETS[kind].defaults.items()
+
+
+def test_weights_of_networks_are_those_of_the_library():
+    sizes = told("SIZES")
     assert sizes.keys() == ARCHITECTURES.keys()
     for name, (weights, _, _) in sizes.items():
         with torch.device("meta"):

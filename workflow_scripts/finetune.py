@@ -144,11 +144,11 @@ if __name__ == "__main__":
     with job(snakemake.log[0], snakemake.input, snakemake.output):
         torch.set_num_threads(snakemake.threads)
         first = snakemake.params.phases[0]
-        first_closing = snakemake.params.closing  # stands for those of all runs
         closing = [
-            str(runs.sibling(Path(file).with_name("closing.json"), first_closing))
+            # The first stands for those of all runs.
+            str(runs.sibling(Path(file).with_name("closing.json"), snakemake.params.closing))
             for file in snakemake.input.masked
-            if first_closing
+            if snakemake.input.closed
         ]
         work = partial(
             finetune,

@@ -72,8 +72,7 @@ def _tightest(run: Run, stage: str, only: Iterable[str] | None = None) -> str:
     found = run.table("comparison")
     if not len(found):
         return ""
-    found = found[found["stage"] == stage]
-    found = unlimited(found)
+    found = unlimited(found[found["stage"] == stage])
     parts = []
     for key, group in found.groupby(["experiment", "platform"], sort=False):
         if only is not None and key[0] not in only:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ecc.evidence import names, style
-from ecc.evidence.tables import NO_LIMITS
+from ecc.evidence.tables import unlimited
 
 WINDOW = 20  # episodes over which rewards are averaged
 
@@ -21,8 +21,7 @@ def learning(histories: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     limits and seed. Lines are moving averages of all episodes, dashed ones the best so far; the
     dotted line is where the agent takes over from random actions, which have no noise.
     """
-    plain = histories[histories["limits"] == NO_LIMITS]
-    plain = plain if len(plain) else histories
+    plain = unlimited(histories)
     shown = dict(list(plain.groupby(["experiment", "platform", "method"])))
     several = plain["method"].nunique() > 1
     with style.theme():

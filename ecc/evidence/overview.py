@@ -170,8 +170,7 @@ def residuals(table: pd.DataFrame, titles: Titles) -> Figure:
 
 def _shown(accuracies: pd.DataFrame) -> tuple[Panels, dict[str, dict[str, Any]]]:
     """Runs by experiment and platform, those with one budget alone; marks of all methods."""
-    runs = from_table(accuracies)
-    runs = unlimited(runs)
+    runs = unlimited(from_table(accuracies))
     parts = _ordered(dict(list(runs.groupby(["experiment", "platform"]))))
     return parts, style.marks(sorted(runs["method"].unique()))
 
