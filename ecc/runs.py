@@ -75,9 +75,10 @@ def read_json(path: str | Path) -> Any:
 
 
 def sibling(path: str | Path, first: str | Path) -> Path:
-    """`path`, checked: one of the files that a job writes for its runs, beside the `first`.
+    """`path`, checked: one of the files that a job writes for its runs.
 
-    The first stands for all where jobs are planned: only when it is gone are they made again.
+    The `first` of them, or a stamp that waits for all, stands for them where jobs are planned: only
+    when it is gone are they made again.
     Raises UserError, with what to delete, where one is missing or is not what was written.
     """
     path, first = Path(path), Path(first)

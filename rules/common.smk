@@ -434,14 +434,9 @@ def closing_rounds(experiment):
 
 
 def closed(experiment, platform):
-    """The file that says that the budgets of a method are closed, if they are."""
+    """The file that stands for all closing.json of a method, if budgets are closed."""
     path = f"<results>/compressed/{experiment}/{platform}/.{{method}}.closed"
     return path if closing_rounds(experiment) else []
-
-
-def first_closing(experiment, platform, results="<results>"):
-    """The file that stands for all closing.json of a method."""
-    return first_of(f"{results}/compressed/{RUN}/closing.json", experiment, platform)
 
 
 def first_of(path, experiment, platform):

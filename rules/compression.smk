@@ -91,9 +91,9 @@ for experiment, on in PAIRS:
             name:
                 f"closed_{experiment}_{on}"
             input:
-                first_closing(experiment, on),
+                all_of(f"<results>/compressed/{RUN}/closing.json", experiment, on),
             output:
-                touch(f"<results>/compressed/{experiment}/{on}/.{{method}}.closed"),
+                touch(closed(experiment, on)),
             priority: 5
             localrule: True
 
@@ -131,7 +131,6 @@ for experiment, on in PAIRS:
             network=network_settings(here),
             dataset=dataset_settings(here),
             phases=phases(here),
-            closing=first_closing(experiment, on, config["results"]),
         script:
             "../workflow_scripts/finetune.py"
 

@@ -145,10 +145,9 @@ if __name__ == "__main__":
         torch.set_num_threads(snakemake.threads)
         first = snakemake.params.phases[0]
         closing = [
-            # The first stands for those of all runs.
-            str(runs.sibling(Path(file).with_name("closing.json"), snakemake.params.closing))
+            str(runs.sibling(Path(file).with_name("closing.json"), snakemake.input.closed))
             for file in snakemake.input.masked
-            if snakemake.input.closed
+            if snakemake.input.closed  # stands for them
         ]
         work = partial(
             finetune,
