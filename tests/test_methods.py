@@ -464,6 +464,26 @@ def test_uniform_keeps_the_largest_channels(tiny_problem):
         assert norms[keep].min() >= norms[~keep].max()
 
 
+@pytest.mark.parametrize("iterations", [7, 29, 100])
+def test_netadapt_trains_all_candidates_of_a_round_as_long(tiny_problem, monkeypatch, iterations):
+    """What cannot be shared out so is left to the network that they end in."""
+    spent = {}
+
+    def train(*given):
+        spent.setdefault(given[5], []).append(given[4])
+        return given
+
+    monkeypatch.setattr(netadapt, "_train_masked", train)
+    problem = tiny_problem(0.3, iterations=iterations)
+    rounds = len(compress("netadapt", problem, {"decay": 0.9}).history)
+    assert rounds > 7
+    last = spent.pop(max(spent))
+    assert sum(map(sum, spent.values())) + sum(last) == iterations
+    assert 0 < len(spent) <= iterations // len(problem.full_widths)
+    assert all(len(set(of_round)) == 1 for of_round in spent.values())
+    assert len(last) == 1
+
+
 def test_netadapt_judges_a_network_without_changing_it(tiny_problem):
     problem = tiny_problem(0.5)
     model = problem.student()

@@ -68,12 +68,14 @@ class _Candidate:
 def compress(problem: Problem, settings: Settings) -> Compressed:
     """Narrows one group a round until the budget is met.
 
-    The iterations are divided evenly over rounds x groups; what candidates that drop out leave
-    over trains the final network.
+    The iterations are divided over rounds x groups so that all candidates of a round, which are
+    compared, train equally; what cannot be shared out so, and what candidates that drop out leave
+    over, trains the final network.
     """
     channels, full = problem.channels, problem.full_widths
     targets = list(_targets(problem, settings))
-    shares = deque(evenly(problem.training.iterations, len(targets) * len(full)))
+    left = problem.training.iterations
+    shares = deque(evenly(left // len(full), len(targets)))  # iterations of each candidate
     model = problem.student()
     now = _Candidate(
         group=-1,
@@ -88,36 +90,44 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
         if saved := checkpoint.restore():
             rows, tensors = saved
             now = _restored(now, rows, tensors) if rows else now  # none where dense is the budget
-            while len(shares) > int(tensors["shares"]):
-                shares.popleft()
+            left, rounds = int(tensors["left"]), int(tensors["shares"])
+            shares = deque(list(shares)[len(shares) - rounds :])
         for number, target in enumerate(targets):
             while now.energy_j > target:
                 norms = channels.norms(now.model)
+                proposals = _proposals(problem, widths_of(now.keep), target)
+                share = shares.popleft() if shares else 0
+                left -= share * len(proposals)
                 candidates = (
                     _candidate(
                         *(problem, now, norms, group, widths),
-                        iterations=shares.popleft() if shares else 0,
+                        iterations=share,
                         round_number=number,
                     )
-                    for group, widths in _proposals(problem, widths_of(now.keep), target)
+                    for group, widths in proposals
                 )
                 now = max(candidates, key=partial(_score, settings, now))
                 channels.mask(now.model, now.keep)
                 row = {"round": number, "group": now.group}
                 rows.append({**row, "energy_j": now.energy_j, "holdout_accuracy": now.accuracy})
-                checkpoint.save(rows, partial(_state, now, len(shares)))
-        checkpoint.save(rows, partial(_state, now, len(shares)), at_once=True)
+                checkpoint.save(rows, partial(_state, now, len(shares), left))
+        checkpoint.save(rows, partial(_state, now, len(shares), left), at_once=True)
         last = checkpoint.of_training()
-        _train_masked(problem, now.model, now.optimizer, now.keep, sum(shares), len(targets), last)
+        _train_masked(problem, now.model, now.optimizer, now.keep, left, len(targets), last)
     columns = ["round", "group", "energy_j", "holdout_accuracy"]
     history = pd.DataFrame(rows, columns=columns).astype({"round": int, "group": int})
     return Compressed(now.model, now.keep, history, problem.training.iterations)
 
 
-def _state(now: _Candidate, shares: int) -> dict[str, Tensor]:
-    """What a checkpoint needs besides the history."""
+def _state(now: _Candidate, shares: int, left: int) -> dict[str, Tensor]:
+    """What a checkpoint needs besides the history: how many shares and iterations are left, too."""
     keep = {f"keep.{group}": kept for group, kept in enumerate(now.keep)}
-    return {**pack(now.model, now.optimizer), **keep, "shares": torch.tensor(shares)}
+    return {
+        **pack(now.model, now.optimizer),
+        **keep,
+        "shares": torch.tensor(shares),
+        "left": torch.tensor(left),
+    }
 
 
 def _restored(
