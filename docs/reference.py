@@ -55,6 +55,7 @@ LIBRARY: dict[str, Any] = {
     "lookup": keywords(energy.FITS["lookup", "nnls"]),
     **{name: asdict(module.Settings()) for name, module in methods.METHODS.items()},
     "eap_arm": asdict(Arm()),
+    "eap_study": {"seeds": config.eap_seeds({"eap": {}})},
     "experiment": {"closing_rounds": 0},
     "energy.sweeps[]": {"step": 1},
 }

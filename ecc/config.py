@@ -137,6 +137,12 @@ def stage(config: Config, settings: Mapping[str, Any]) -> Config:
     return {**config["training"], "device": config["device"], **settings}
 
 
+def eap_seeds(config: Config) -> list[int]:
+    """Seeds with which the study of single weights is repeated."""
+    seeds: list[int] = config["eap"].get("seeds", [0])
+    return seeds
+
+
 def budget_labels(config: Config, name: str, platform: str) -> list[str]:
     """Labels of the budgets that an experiment spends on a platform."""
     budgets = experiment(config, name)["budgets"]

@@ -573,9 +573,15 @@ def refuse_classes():
 
 
 def eap_rounds(arms, classes):
-    """The rounds of prunings."""
-    path = "<results>/eap/{experiment}/{arm}/classes-{classes}/rounds.csv"
-    return expand(path, experiment=EAP["experiment"], arm=arms, classes=classes)
+    """The rounds of prunings, with every seed."""
+    path = "<results>/eap/{experiment}/{arm}/classes-{classes}/seed{seed}/rounds.csv"
+    return expand(
+        path,
+        experiment=EAP["experiment"],
+        arm=arms,
+        classes=classes,
+        seed=settings.eap_seeds(config),
+    )
 
 
 # The studies of evolved architectures (evolution.smk)

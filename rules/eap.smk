@@ -38,14 +38,14 @@ if EAP:
             data=manifest,
             dense="<results>/dense/{experiment}/model.safetensors",
         output:
-            rounds="<results>/eap/{experiment}/{arm}/classes-{classes}/rounds.csv",
-            layers="<results>/eap/{experiment}/{arm}/classes-{classes}/layers.csv",
-            model="<results>/eap/{experiment}/{arm}/classes-{classes}/pruned.safetensors",
-            metrics="<results>/eap/{experiment}/{arm}/classes-{classes}/metrics.json",
+            rounds="<results>/eap/{experiment}/{arm}/classes-{classes}/seed{seed}/rounds.csv",
+            layers="<results>/eap/{experiment}/{arm}/classes-{classes}/seed{seed}/layers.csv",
+            model="<results>/eap/{experiment}/{arm}/classes-{classes}/seed{seed}/pruned.safetensors",
+            metrics="<results>/eap/{experiment}/{arm}/classes-{classes}/seed{seed}/metrics.json",
         log:
-            "<logs>/eap_pruning/{experiment}-{arm}-{classes}.log",
+            "<logs>/eap_pruning/{experiment}-{arm}-{classes}-{seed}.log",
         benchmark:
-            "<benchmarks>/eap_pruning/{experiment}-{arm}-{classes}.tsv"
+            "<benchmarks>/eap_pruning/{experiment}-{arm}-{classes}-{seed}.tsv"
         wildcard_constraints:
             arm="|".join(EAP["arms"]),
             classes=r"\d+",
@@ -63,7 +63,6 @@ if EAP:
             platform=config["platforms"][EAP["platform"]],
             training=settings.stage(config, EAP["finetuning"]),
             pruning=lambda wildcards: EAP["arms"][wildcards.arm],
-            seed=config["seed"],
         script:
             "../workflow_scripts/eap_pruning.py"
 

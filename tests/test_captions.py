@@ -73,7 +73,7 @@ def test_settings_are_those_of_the_experiments(name):
         "budgets reducible-0.5, reducible-0.35",
         f"seeds {', '.join(map(str, entry['seeds']))}",
         f"{entry['compression']['iterations']} of compression",
-        "no device was measured",
+        "no such device was measured",
     ):
         assert said in told
     assert ("AlexNet" in told) == (name != "figure_04")
@@ -169,6 +169,29 @@ def test_what_networks_compare_to_is_what_the_run_found(cheapest):
     told = found("eap_networks", eap_networks=networks)
     assert f"the fewest weights has SqueezeNet, the least energy {names.name(cheapest)}" in told
     assert "80 % to 100 %" in told
+
+
+def test_what_is_left_of_single_weights_is_told_as_means_over_seeds():
+    rounds = pd.DataFrame(
+        [
+            ("eap", 0, 0, True, 1.0, 1.0, 0.9),
+            ("eap", 0, 1, True, 0.8, 0.4, 0.88),
+            ("eap", 0, 2, False, 0.7, 0.3, 0.5),
+            ("eap", 1, 0, True, 1.0, 1.0, 0.9),
+            ("eap", 1, 1, True, 0.6, 0.2, 0.86),
+        ],
+        columns=[
+            *("arm", "seed", "round", "accepted", "energy_j_fraction", "weights_fraction"),
+            "accuracy",
+        ],
+    )
+    told = found("eap_pruning", eap_pruning=rounds)
+    assert "EAP: 70 % of the energy and 30 % of the weights, accuracy 0.870" in told
+    classes = pd.DataFrame({"classes": [8, 8], "seed": [0, 1], "energy_j_fraction": [0.5, 0.7]})
+    assert "means over seeds: 8 classes 60 %." in found("eap_classes", eap_classes=classes)
+    assert "seeds 0, 1, 2; energy an estimate" in captions.SETTINGS["eap_pruning"](run())
+    for name in ("eap_pruning", "eap_classes"):
+        assert found(name) == ""
 
 
 def test_what_is_markup_in_the_name_of_a_machine_is_escaped():

@@ -16,6 +16,7 @@ from ecc.tasks import CLASSIFICATION
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "configs/schema.yaml"
+COMPLETE = ("config.yaml", "configs/eap.yaml", "configs/evolution.yaml", "configs/complete.yaml")
 OVERLAYS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path != SCHEMA)
 
 
@@ -130,14 +131,23 @@ def test_labels_of_pixels_and_of_images_do_not_mix(
 
 
 def test_the_complete_run_is_the_default_with_amc_and_limits(default):
-    parts = ("config.yaml", "configs/eap.yaml", "configs/evolution.yaml", "configs/complete.yaml")
-    complete = config.load(*(ROOT / part for part in parts))
+    complete = config.load(*(ROOT / part for part in COMPLETE))
     config.check(complete, SCHEMA)
     *same, limited = complete["experiments"]
     assert limited["budgets"][0]["limits"]
     for ours, others in zip(same, default["experiments"], strict=True):
         assert set(ours["methods"]) == {*others["methods"], "amc"}
         assert {**ours, "methods": []} == {**others, "methods": []}
+
+
+def test_single_weights_of_the_complete_run_have_seeds_that_decide_claims(default):
+    complete = config.load(*(ROOT / part for part in COMPLETE))
+    assert len(config.eap_seeds(complete)) >= 2
+    del complete["eap"]["seeds"]
+    assert config.eap_seeds(config.check(complete, SCHEMA)) == config.eap_seeds(default) == [0]
+    for wrong in ([], [0, 0], [-1], [0.5], 0):
+        with pytest.raises(UserError, match=r"config key eap\.seeds"):
+            config.check(put(complete, ("eap", "seeds"), wrong), SCHEMA)
 
 
 def test_single_weights_are_pruned_of_networks_that_classify():

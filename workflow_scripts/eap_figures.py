@@ -19,12 +19,12 @@ def eap_figures(
     title: str,
     files: Mapping[str, str],
 ) -> None:
-    """`arms` and `classes` are files {arm}/classes-{number}/rounds.csv."""
+    """`arms` and `classes` are files {arm}/classes-{number}/seed{seed}/rounds.csv."""
     dense = pd.read_csv(layers)
     stated = pd.read_csv(published)
     networks = eap_layers.networks(dense, stated)
     results = eap_layers.results(networks, stated, pd.read_csv(accuracies))
-    pruning = eap.pruning({Path(path).parts[-3]: pd.read_csv(path) for path in arms})
+    pruning = eap.pruning([(Path(path).parts[-4], pd.read_csv(path)) for path in arms])
     fewer = eap.classes([pd.read_csv(path) for path in classes])
     for name, table, draw in (
         ("layers", dense, eap_layers.draw_layers),

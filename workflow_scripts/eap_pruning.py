@@ -71,7 +71,7 @@ def eap_pruning(
     progress = Progress.of(study, checkpoint)
     rounds = study.rounds(progress.last, checkpoint)
     pruned = record(rounds, few.structure, on_validation, progress)
-    numbered = {"classes": classes, "required_accuracy": required}
+    numbered = {"seed": seed, "classes": classes, "required_accuracy": required}
     runs.write_csv(files["rounds"], pruned.rounds.assign(**numbered))
     runs.write_csv(files["layers"], pruned.layers.assign(**numbered))
     save_weights(Path(files["model"]), pruned.last.model)
@@ -93,6 +93,6 @@ if __name__ == "__main__":
             platform=snakemake.params.platform,
             training=snakemake.params.training,
             pruning=snakemake.params.pruning,
-            seed=snakemake.params.seed,
+            seed=int(snakemake.wildcards.seed),
             files=dict(snakemake.output.items()),
         )

@@ -16,8 +16,8 @@ from ecc.evidence import names, plan
 from ecc.evidence.findings import FOUND, Run, listed
 
 PHYSICAL = (
-    "An emulated platform is a physical model calibrated on published energies: no device was "
-    "measured."
+    "An emulated platform is a physical model calibrated on published energies: no such device "
+    "was measured."
 )
 SIMULATED = "A simulated sensor reads such a model; its clock, lag, drift and noise are made up."
 
@@ -111,8 +111,9 @@ def _of_pruning(run: Run) -> str:
     lines = [
         f"The dense network of experiment {study['experiment']}; ways "
         f"{listed(map(names.name, study['arms']))}; {classes} target classes; "
-        f"{study['finetuning']['iterations']} iterations of training after each round; seed "
-        f"{run.settings['seed']}; energy an estimate for {run.titles[study['platform']]}."
+        f"{study['finetuning']['iterations']} iterations of training after each round; seeds "
+        f"{listed(map(str, config.eap_seeds(dict(run.settings))))}; energy an estimate for "
+        f"{run.titles[study['platform']]}."
     ]
     return _with_platforms(run, lines, [study["platform"]])
 

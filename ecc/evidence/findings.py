@@ -12,6 +12,7 @@ import pandas as pd
 
 from ecc.evidence import names, plan
 from ecc.evidence.claims import FAILS, HOLDS, OPEN
+from ecc.evidence.eap import last_accepted
 from ecc.evidence.tables import unlimited
 from ecc.metrics import UNITS, from_table, pareto
 
@@ -451,23 +452,29 @@ def _of_table_01(run: Run) -> str:
 
 def _of_rounds(run: Run) -> str:
     found = run.table("eap_pruning")
+    if not len(found):
+        return ""
     told = []
-    for arm, rows in found.groupby("arm", sort=False):
-        last = rows[rows["accepted"] | (rows["round"] == 0)].sort_values("round").iloc[-1]
+    for arm, last in last_accepted(found, ["arm", "seed"]).groupby("arm"):
+        mean = last[["energy_j_fraction", "weights_fraction", "accuracy"]].mean()
         told.append(
-            f"{names.name(arm)}: {percent(last['energy_j_fraction'], 0)} of the energy and "
-            f"{percent(last['weights_fraction'], 0)} of the weights, accuracy "
-            f"{last['accuracy']:.3f}"
+            f"{names.name(arm)}: {percent(mean['energy_j_fraction'], 0)} of the energy and "
+            f"{percent(mean['weights_fraction'], 0)} of the weights, accuracy "
+            f"{mean['accuracy']:.3f}"
         )
-    return _each("the last round above its threshold", told)
+    return _each("the last round above its threshold, means over seeds", told)
 
 
 def _of_classes(run: Run) -> str:
     found = run.table("eap_classes")
+    if not len(found):
+        return ""
     told = [
-        f"{row.classes} classes {percent(row.energy_j_fraction, 0)}" for row in found.itertuples()
+        f"{classes} classes {percent(rows['energy_j_fraction'].mean(), 0)}"
+        for classes, rows in found.groupby("classes", sort=False)
     ]
-    return f"energy left, of the dense network of most classes: {listed(told)}." if told else ""
+    left = "energy left, of the dense network of most classes, means over seeds"
+    return f"{left}: {listed(told)}."
 
 
 def _of_evolved(run: Run) -> str:

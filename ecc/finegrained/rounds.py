@@ -149,7 +149,8 @@ class Study:
             number = state.number + 1
             tolerance = self.settings.tolerance * self.settings.growth ** (number - 1)
             now = replace(self.settings, tolerance=tolerance)
-            energy_j, seed = state.energy_j, self.seed + number
+            # No round of one seed has the stream of another's.
+            energy_j, seed = state.energy_j, self.seed + 7919 * number
             prune_once(current, self.names, energy_j, self.train_on, now, seed=seed)
             beside = checkpoint and checkpoint.with_stem(f"{checkpoint.stem}-{number}")
             train(
@@ -157,7 +158,7 @@ class Study:
                 self.train_on,
                 self.loss,
                 self.training,
-                seed=self.seed + 7919 * number,
+                seed=seed,
                 update=FixedWeights(current, self.names),
                 checkpoint=beside,
                 description=f"round {number}",
