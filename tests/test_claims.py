@@ -9,11 +9,12 @@ import yaml
 from test_statistics import made
 
 from ecc.errors import UserError
-from ecc.evidence import claims
+from ecc.evidence import claims, eap
 from ecc.evidence.claims import FAILS, HOLDS, OPEN
 from ecc.evidence.statistics import Interval, interval
 
 ROOT = Path(__file__).parents[1]
+PAPER = "configs/paper.yaml"
 SOURCE = ROOT / "resources/claims.yaml"
 PUBLISHED = pd.read_csv(ROOT / "resources/published/paper_values.csv")
 
@@ -36,8 +37,8 @@ def test_every_published_value_belongs_to_a_claim():
     covered = pd.Series(False, index=PUBLISHED.index)
     for claim in claims.read(SOURCE):
         query = {"source": "ECC", **claim.get("published", {"experiment": "none"})}
-        query.pop("per", None)
-        for method in {query.get("method"), query.pop("minus", None)} - {None} or {None}:
+        per = query.pop("per", {}).get("method")
+        for method in {query.get("method"), query.pop("minus", None), per} - {None} or {None}:
             rows = query if method is None else {**query, "method": method}
             found = PUBLISHED
             for column, value in rows.items():
@@ -62,9 +63,10 @@ def test_bounds_around_a_published_value_are_fifteen_percent_of_it():
 def test_claims_have_names_of_their_own_and_known_methods():
     listed = claims.read(SOURCE)
     assert len({claim["id"] for claim in listed}) == len(listed) >= 50
-    methods = yaml.safe_load((ROOT / "config.yaml").read_text())["methods"]
+    settings = [yaml.safe_load((ROOT / file).read_text()) for file in ("config.yaml", PAPER)]
+    methods = {name for one in settings for name in one["methods"]}
     for claim in listed:
-        for rule in claim["rule"] if isinstance(claim["rule"], list) else [claim["rule"]]:
+        for rule in claims._rules(claim):
             for key in ("method", "over") if rule["kind"] == "runs" else ():
                 named = rule.get(key, "ecc")
                 assert set([named] if isinstance(named, str) else named) <= set(methods)
@@ -75,7 +77,8 @@ def test_what_a_paper_says_of_all_networks_and_methods_is_judged_on_each():
     for claim in claims.read(SOURCE):
         for rule in claims._rules(claim):
             if rule["kind"] == "runs":
-                pair = frozenset({rule.get("method", "ecc"), rule.get("over", "ecc")})
+                both = rule.get("method", "ecc"), rule.get("over", "ecc")
+                pair = frozenset(claims._listed(name)[0] for name in both)
                 what = (rule.get("stage", "after"), pair)
                 judged.setdefault(what, set()).add(rule["plus"]["experiment"])
     networks, others = {"mobilenet", "alexnet", "erfnet"}, ("netadapt", "amc")
@@ -85,7 +88,7 @@ def test_what_a_paper_says_of_all_networks_and_methods_is_judged_on_each():
         assert judged["after", frozenset({"ecc", other})] == networks
         assert judged["before", frozenset({"ecc", other})] == networks - {"erfnet"}
     deeper = [one["rule"] for one in claims.read(SOURCE) if one["id"].startswith("depth")]
-    assert [rule["over"] for rule in deeper] == list(others)
+    assert [claims._listed(rule["over"])[0] for rule in deeper] == list(others)
 
 
 def test_a_run_without_tables_decides_nothing_and_says_what_is_missing():
@@ -345,6 +348,38 @@ def test_the_share_of_runs_has_the_exact_interval_of_shares():
     assert verdict({**rule, "group": "layer.2"}, widths=pd.concat(runs[:5]))["verdict"] == OPEN
 
 
+def test_a_group_is_not_the_most_pruned_by_the_rounding_of_lower_bounds():
+    run = kept(0.9, 0.25, 0.2).assign(full_width=[100, 16, 1000])
+    for width, first in ((4, False), (5, True)):  # 4 of 16 are the least that are a fifth or more
+        widths = run.assign(width=[90, width, 200])
+        widths["kept"] = widths["width"] / widths["full_width"]
+        assert claims._is_first(widths, "layer.2") == first
+
+
+def test_accuracy_of_the_dense_network_on_the_papers_images_only():
+    rule = {"kind": "dense", "experiment": "mobilenet", "dataset": "imagenet", "at_least": 0.7}
+    frame = runs(AHEAD, BEHIND).assign(dense_accuracy=0.71)
+    found = verdict(rule, accuracy_at_budget=frame.assign(dataset="fractals"))
+    assert (found["verdict"], found["reason"]) == (OPEN, "MobileNet did not run on imagenet")
+    frame = frame.assign(dataset="imagenet")
+    assert verdict(rule, accuracy_at_budget=frame)["verdict"] == HOLDS
+    assert verdict({**rule, "at_least": 0.72}, accuracy_at_budget=frame)["verdict"] == FAILS
+
+
+def test_what_the_papers_configuration_runs_is_asked_for():
+    paper = yaml.safe_load((ROOT / PAPER).read_text())
+    for claim in claims.read(SOURCE):
+        for rule in claims._rules(claim):
+            for experiment in paper["experiments"]:
+                name = rule.get("plus", rule).get("experiment")
+                if name != experiment["name"]:
+                    continue
+                for key in {"method", "over"} & set(rule):
+                    asked = claims._listed(rule[key])
+                    assert set(asked) & set(experiment["methods"]), claim["id"]
+                assert rule.get("dataset", experiment["dataset"]) == experiment["dataset"]
+
+
 def test_more_than_half_is_not_half():
     number = Interval(0.5, 0.5, 0.5)
     assert claims._judge(number, "half", np.nextafter(0.5, 1)).verdict == FAILS
@@ -415,9 +450,40 @@ def test_pruning_is_judged_by_the_last_accepted_round():
     assert found["ours"] == pytest.approx(-0.1)
     swapped = {**rule, "arm": "magnitude", "over": "eap"}
     assert verdict(swapped, eap_pruning=three)["verdict"] == FAILS
-    one = rounds(0, 0.8).drop(columns="seed")
-    found = verdict(rule, eap_pruning=one)
+    found = verdict(rule, eap_pruning=rounds(0, 0.8))
     assert (found["verdict"], found["ours"]) == (OPEN, pytest.approx(-0.1))
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "expected"),
+    [
+        ("eap_output_error", 0.5, HOLDS),
+        ("eap_output_error", 0.7, FAILS),
+        ("eap_fewer_classes_weights", 0.1, HOLDS),
+        ("eap_fewer_classes_weights", 0.4, FAILS),
+        ("eap_fewer_classes_energy", 0.45, HOLDS),
+        ("eap_fewer_classes_energy", 0.25, FAILS),
+    ],
+)
+def test_pruning_of_single_weights_is_decided_by_several_seeds_not_by_one(name, left, expected):
+    """`left`: by EAP with equal shares, and with the fewest classes."""
+    rng = np.random.default_rng(0)
+
+    def rounds(seed, share, classes=60):
+        shares = {part: [1.0, share * rng.uniform(0.99, 1.01)] for part in eap.PARTS}
+        return pd.DataFrame(
+            {"round": [0, 1], "accepted": True, "seed": seed, "classes": classes, **shares}
+        )
+
+    def tables(seeds):
+        arms, numbers = {"eap_fixed": left, "magnitude": 0.6}, {60: 0.5, 5: left}
+        by_arm = [(arm, rounds(seed, share)) for arm, share in arms.items() for seed in seeds]
+        few = [rounds(seed, share, number) for number, share in numbers.items() for seed in seeds]
+        return {"eap_pruning": eap.pruning(by_arm), "eap_classes": eap.classes(few)}
+
+    (claim,) = (one for one in claims.read(SOURCE) if one["id"] == name)
+    assert claims.decide([claim], tables([0, 1, 2]), PUBLISHED)["verdict"].tolist() == [expected]
+    assert claims.decide([claim], tables([0]), PUBLISHED)["verdict"].tolist() == [OPEN]
 
 
 def test_the_error_of_outputs_is_compared_with_magnitude_at_equal_shares():

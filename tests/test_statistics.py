@@ -91,6 +91,7 @@ def made(values: dict[str, list[list[float]]], budgets=(0.5, 0.6, 0.9)) -> pd.Da
     rows = [
         {
             "experiment": "mobilenet",
+            "dataset": "fractals",
             "platform": "jetson_tx2",
             "limits": "none",
             "method": method,

@@ -325,7 +325,7 @@ def _value(
     ratio: bool = False,
     without: str = "no row has this value",
 ) -> Found:
-    """A column's max, min or mean over the rows that `where` leaves, as the mean over runs.
+    """A column's max, min, mean or sum over the rows that `where` leaves, as the mean over runs.
 
     Several columns are summed, and divided by `per`'s.
     Runs are told by the columns of `RUN`, and the interval is over them; `ratio`: of logarithms,
@@ -457,15 +457,25 @@ def _between(value: float, error: float) -> Interval:
     return Interval(float(value), float(value) - half, float(value) + half)
 
 
+def _dense(tables: Tables, experiment: str, dataset: str, at_least: float) -> Found:
+    """Accuracy of the dense network, of which a run has one."""
+    query = {"experiment": experiment, "dataset": dataset}
+    runs = _where(_table(tables, "accuracy_at_budget"), query)
+    if runs.empty:
+        raise NotRunError(f"{names.name(experiment)} did not run on {dataset}")
+    accuracy = float(runs["dense_accuracy"].iloc[0])
+    return _judge(_exactly(accuracy), f"dense network on {dataset}", at_least)
+
+
 def _within_budget(tables: Tables, method: str, platforms: int) -> Found:
     runs = _where(_table(tables, "accuracy_at_budget"), {"method": method})
-    measured = runs["within_budget"].dropna()
-    if measured.empty or runs["platform"].nunique() < platforms:
+    measured = runs.dropna(subset="within_budget")
+    on = measured["platform"].nunique()
+    if on < platforms:
         raise NoDataError(f"fewer than {platforms} platforms were measured")
-    reason = (
-        f"{measured.sum()} of {len(measured)} networks on {runs['platform'].nunique()} platforms"
-    )
-    return _judge(_exactly(float(measured.mean())), reason, at_least=1.0)
+    inside = measured["within_budget"].astype(float)
+    reason = f"{inside.sum():.0f} of {len(inside)} networks on {on} platforms"
+    return _judge(_exactly(inside.mean()), reason, at_least=1.0)
 
 
 def _within_limits(tables: Tables, method: str, limited: str) -> Found:
@@ -500,16 +510,22 @@ def _kept(tables: Tables, experiment: str, method: str) -> list[list[pd.DataFram
 
 
 def _most_pruned(tables: Tables, experiment: str, method: str, group: str, above: float) -> Found:
-    """In which share of the runs `group` keeps the smallest fraction of its channels.
+    """In which share of the runs `group` keeps a smaller fraction of its channels than all others.
 
-    The interval is the binomial one of Clopper and Pearson: equal verdicts of few runs are no
-    certainty.
+    By a channel of theirs: lower bounds are whole channels, so that among groups that are at them
+    the widest would be first. The interval is the binomial one of Clopper and Pearson: equal
+    verdicts of few runs are no certainty.
     """
     runs = [run for cell in _kept(tables, experiment, method) for run in cell]
-    first = [run.loc[run["kept"] == run["kept"].min(), "group"].eq(group).any() for run in runs]
+    first = [_is_first(run, group) for run in runs]
     share, reason = float(np.mean(first)), f"share of runs, {sum(first)} of {len(runs)}"
     ends = binomtest(int(sum(first)), len(runs)).proportion_ci(CONFIDENCE)
     return _judge(Interval(share, ends.low, ends.high), reason, np.nextafter(above, 1.0))
+
+
+def _is_first(run: pd.DataFrame, group: str) -> bool:
+    own, others = run[run["group"] == group], run[run["group"] != group]
+    return bool((own["kept"].min() <= (others["width"] - 1) / others["full_width"]).all())
 
 
 def _spikes(tables: Tables, experiment: str, method: str, height: float, at_least: float) -> Found:
@@ -528,7 +544,6 @@ def _turning(run: pd.DataFrame, height: float) -> float:
 def _pruned(tables: Tables, arm: str, over: str, column: str) -> Found:
     """What the last accepted round of an arm has left, less that of `over`."""
     rounds = _table(tables, "eap_pruning")
-    rounds = rounds if "seed" in rounds else rounds.assign(seed=0)
     accepted = rounds[rounds["accepted"].astype(bool)].sort_values("round")
     left = accepted.groupby(["seed", "arm"])[column].last().unstack("arm")
     for name in (arm, over):
@@ -561,6 +576,7 @@ RULES: dict[str, Callable[..., Found]] = {
     "model_error": _model_error,
     "perceptron": _perceptron,
     "convergence": _convergence,
+    "dense": _dense,
     "within_budget": _within_budget,
     "within_limits": _within_limits,
     "most_pruned": _most_pruned,
