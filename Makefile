@@ -39,6 +39,8 @@ complete:
 
 # The results that are here have to be the same to the last digit; those of another machine may differ.
 reproduce: .venv/ready
+	@[ -d $(RESULTS)/tables ] || [ -d $(REFERENCE) ] || \
+	  { echo "There is nothing to compare with: neither $(RESULTS)/tables nor $(REFERENCE); make figures first"; exit 1; }
 	rm -rf $(RESULTS)/reproduced
 	$(SNAKEMAKE) --config results=$(RESULTS)/reproduced
 	@status=0; compare="$(BIN)/python -m ecc.evidence.reproduction"; \

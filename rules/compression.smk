@@ -96,6 +96,11 @@ for experiment, on in PAIRS:
                 touch(closed(experiment, on)),
             priority: 5
             localrule: True
+            threads: 1
+            resources:
+                mem_mb=memory("budgets"),
+                runtime=duration("budgets"),
+                gpu=gpus("budgets"),
 
     rule:
         name:

@@ -14,7 +14,7 @@ from ecc.methods import compress
 from ecc.methods.amc import Features, Settings, Wall
 from ecc.methods.ddpg import BATCH, Agent
 from ecc.methods.problem import Problem
-from ecc.methods.reconstruction import Reconstruction, least_squares
+from ecc.methods.reconstruction import RIDGE, Reconstruction, least_squares
 from ecc.methods.recording import Recorder
 from ecc.networks import Network
 
@@ -207,13 +207,31 @@ def test_refitted_layers_are_nearer_to_the_dense_network(tiny_problem):
     reconstruction = Reconstruction(problem.channels, dense, recorder)
     keep = problem.channels.keep_largest(model, [5, 8, 7])
     problem.channels.mask(model, keep)
-    for name, (_, _, gram, projected) in reconstruction.systems.items():
-        before = model.get_parameter(f"{name}.weight").detach().flatten(1).double().numpy().T.copy()
-        reconstruction.refit(model, keep)
-        after = model.get_parameter(f"{name}.weight").detach().flatten(1).double().numpy().T
-        # ||Y - X W||^2 less the constant ||Y||^2.
-        errors = [np.trace(w.T @ gram @ w) - 2 * np.trace(w.T @ projected) for w in (before, after)]
-        assert errors[1] <= errors[0] + 1e-6 * abs(errors[0])
+
+    def weights():
+        """By layer, (k, filters)."""
+        found = {name: model.get_parameter(f"{name}.weight").detach() for name in layers}
+        return {name: weight.flatten(1).double().numpy().T.copy() for name, weight in found.items()}
+
+    # A 1x1 kernel, a 3x3 one and a linear layer over 2x2 places, and the groups that they read.
+    layers = {"layers.6": (0, 1), "layers.9": (1, 9), "layers.13": (2, 4)}
+    assert set(reconstruction.systems) == set(layers)
+    before = weights()
+    reconstruction.refit(model, keep)
+    after = weights()
+    for name, (group, area) in layers.items():
+        inputs, outputs = recorder.inputs(dense, name)[0], recorder.outputs(dense, name)
+        errors = [np.square(outputs - inputs @ found[name]).sum() for found in (before, after)]
+        assert errors[1] < 0.95 * errors[0]
+        kept = np.repeat(keep[group].numpy(), area)
+        assert not after[name][~kept].any()
+        # The ridge as further equations: sqrt(penalty) W = sqrt(penalty) W_dense.
+        read, start = inputs[:, kept].astype(float), before[name][kept]
+        hold = np.sqrt(RIDGE * np.square(read).sum(axis=0).mean())
+        left = np.vstack([read, hold * np.eye(len(start))])
+        right = np.vstack([outputs, hold * start])
+        exact = np.linalg.lstsq(left, right, rcond=None)[0]
+        assert after[name][kept] == pytest.approx(exact, abs=1e-5)
     assert problem.channels.count(model).tolist() == [5, 8, 7]
 
 
@@ -256,6 +274,19 @@ def test_some_holdout_images_are_of_all_classes(tiny_problem, memory_split, by_c
     again = torch.cat([labels for _, labels in problem.some_holdout(100).ordered(100)])
     assert torch.equal(labels, again)
     assert len(problem.some_holdout(1000)) == 200
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.6])
+def test_no_episode_of_a_whole_search_exceeds_the_budget(tiny_problem, fraction):
+    problem = tiny_problem(fraction)
+    settings = {**FAST, "episodes": 12, "multiple": 1, "holdout_images": 8}
+    result = compress("amc", problem, settings)
+    spent_j = result.history["energy_j"]
+    assert len(spent_j) == 12
+    assert spent_j.max() <= problem.budget_j * (1 + 1e-12)
+    assert spent_j.max() > 0.9 * problem.budget_j  # the wall had something to do
+    best = result.history["holdout_accuracy"].idxmax()
+    assert spent_j[best] == pytest.approx(problem.joules(result.widths), rel=1e-12)
 
 
 @pytest.mark.parametrize(("asked", "used"), [(0, 32), (7, 7), (100, 32)])

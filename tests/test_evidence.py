@@ -298,6 +298,43 @@ def test_how_budgets_were_closed_keeps_the_label_of_the_limits(tmp_path):
     assert frame.loc["jetson_time", columns].tolist() == ["s", 1e-3, 1, 3e-3, 2e-3, False]
 
 
+def test_equal_terms_are_sums_of_a_run_and_means_or_peaks_over_runs(tmp_path):
+    paths = write_runs(
+        tmp_path, ("alexnet",), ("jetson_tx2",), (0.5, 0.8), ("ecc", "uniform"), (0,)
+    )
+    # Images of compression, evaluations, images of these; images of fine-tuning.
+    counts = ["images_seen", "evaluations", "images_evaluated", "finetuning_images"]
+    times = ["compression_seconds", "finetuning_seconds", "peak_memory_mb", "peak_gpu_memory_mb"]
+    for path, method, effort, timings, iterations, accuracy in (
+        (paths[0], "ecc", (100, 2, 30, 7), (10.0, 3.0, 500.0, 40.0), 20, 0.75),
+        (paths[1], "uniform", (0, 0, 0, 50), (0.5, 6.0, 300.0, None), 9, 0.5),
+        (paths[2], "ecc", (300, 5, 50, 9), (20.0, 7.0, 900.0, 10.0), 40, 0.5),
+        (paths[3], "uniform", (0, 0, 0, 50), (0.5, 8.0, 200.0, None), 9, 0.25),
+    ):
+        assert method in path.parts
+        effort, timings = (
+            dict(zip(*pair, strict=True)) for pair in ((counts, effort), (times, timings))
+        )
+        edit(path, effort=effort, timings=timings, iterations=iterations, accuracy=accuracy)
+    frame = tables.equal_terms(paths).set_index("method")
+    assert (frame["runs"] == 2).all()
+    assert frame.loc["ecc", tables.EQUAL_TERMS[4:-1]].to_dict() == {
+        "iterations": 30.0,
+        "images_seen": (107 + 309) / 2,
+        "evaluations": 3.5,
+        "images_evaluated": 40.0,
+        "seconds": (13 + 27) / 2,
+        "peak_memory_mb": 900.0,
+        "peak_gpu_memory_mb": 40.0,
+        "accuracy": 0.625,
+    }
+    uniform = frame.loc["uniform"]
+    assert (uniform["images_seen"], uniform["evaluations"], uniform["seconds"]) == (50, 0, 7.5)
+    assert uniform["peak_memory_mb"] == 300
+    assert pd.isna(uniform["peak_gpu_memory_mb"])
+    assert tables.equal_terms(paths[::-1]).equals(frame.reset_index()[tables.EQUAL_TERMS])
+
+
 def test_truncated_metrics_are_named(tmp_path):
     (path,) = write_runs(tmp_path, ["mobilenet"], ["jetson_tx2"], [0.5], ["ecc"], [0])
     path.write_text(path.read_text()[:-9])

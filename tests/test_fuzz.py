@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ecc import config
+from ecc import checkpoints, config
 from ecc.errors import UserError
 from tests.fuzz import __main__ as command, configurations, files, oracle
 
@@ -41,11 +41,33 @@ def known():
     return configurations.Configurations()
 
 
+FOUND = [
+    ("search of evolution", "1/195"),
+    ("claims", "1/385"),
+    ("record of fine-tuning", "1/443"),
+    ("published model.safetensors", "2/131"),
+    ("record of compression", "5/231"),
+    ("samples", "5/273"),
+]
+
+
 def test_what_fuzzing_has_found_in_files_is_refused(tmp_path):
+    targets = {target.name: target for target in files.TARGETS}
     found = files.Files(tmp_path)
-    for seed, index in ((1, 195), (1, 385), (1, 443), (2, 131), (5, 231), (5, 273)):
-        outcome = found.outcome(seed, index)
+    for name, seed in FOUND:
+        outcome = found.damaged(targets[name], seed)
         assert not outcome.wrong, outcome
+
+
+def test_a_damaged_checkpoint_of_a_study_is_refused_or_not_used(tmp_path, monkeypatch):
+    (study,) = [target for target in files.TARGETS if target.name == "study of single weights"]
+    found = files.Files(tmp_path)
+    seeds = [f"study/{number}" for number in range(12)]
+    assert not any(found.damaged(study, seed).wrong for seed in seeds)
+    # Without the checksum it would go on from what is damaged, and the cases tell.
+    monkeypatch.setattr(checkpoints, "digest", lambda *_: "same")
+    unchecked = files.Files(tmp_path / "unchecked")
+    assert any(unchecked.damaged(study, seed).wrong for seed in seeds)
 
 
 def test_the_same_seed_gives_the_same_cases(known):

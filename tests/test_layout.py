@@ -26,15 +26,14 @@ SCRIPTS = {path.stem for path in (ROOT / "workflow_scripts").glob("*.py")}
 
 
 def declared_rules():
-    """(name, text) of every rule with a script; of generated ones the name before wildcards."""
+    """(name, text) of every rule; of generated ones the name before wildcards."""
     text = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
     for block in re.split(r"^(?= *rule\b)", text, flags=re.MULTILINE)[1:]:
         declared = re.match(r' *rule (\w+):| *rule:\s+name:\s+f"(\w+?)_\{', block)
-        if "script:" in block:
-            yield declared[1] or declared[2], block
+        yield declared[1] or declared[2], block
 
 
-RULES = list(declared_rules())
+RULES = [(name, rule) for name, rule in declared_rules() if "script:" in rule]
 
 
 @pytest.mark.parametrize(("name", "rule"), RULES, ids=[name for name, _ in RULES])

@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from ecc.budgets import PATTERN, Budget, Range
 from ecc.counts import COUNTS, Count
+from ecc.energy import BilinearGraph
 from ecc.errors import UserError
 from ecc.methods import METHODS, Limit, compress
 from ecc.methods.problem import Binding
@@ -181,13 +182,22 @@ def test_a_limit_that_the_other_budget_keeps_hardly_changes_the_widths_of_ecc(
 
 
 @pytest.mark.parametrize("pace", ["automatic", "fixed"])
-def test_each_budget_of_ecc_has_its_dual_variable(limited, pace):
-    problem = limited(0.9, parameters=0.3)
+@pytest.mark.parametrize("name", ["parameters", "seconds"])
+def test_each_budget_of_ecc_has_its_dual_variable(tiny_problem, name, pace):
+    """What is limited by a count, or by a model of another platform, whose metric is latency."""
+    problem = tiny_problem(0.5)
+    structure = problem.channels.structure
+    seconds = BilinearGraph(structure, np.array([0.1, 3.0, 0.5, 0.5, 2.0]) * 1e-4)
+    model = {"parameters": Count("parameters", structure), "seconds": seconds}[name]
+    limit = Limit(name, model, 0.5 * float(model.energy(structure.full_widths)))
+    problem = replace(problem, limits=(limit,))
     history = compress("ecc", problem, {"pace": pace, "beta": 0.3}).history
-    assert history["z_parameters"].max() > 0
-    assert (
-        history["parameters"].iloc[0] > problem.limits[0].budget >= history["parameters"].iloc[-1]
-    )
+    for used, budget, z in (
+        ("energy_j", problem.budget_j, "z"),
+        (name, limit.budget, f"z_{name}"),
+    ):
+        assert history[used].iloc[0] > budget >= history[used].iloc[-1]
+        assert history[z].max() > max(history[z].iloc[0], 0)
 
 
 def test_impossible_limit_is_named(limited):

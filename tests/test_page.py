@@ -22,17 +22,41 @@ EXPERIMENT = {
     "compression": {"iterations": 250},
     "finetuning": [{"iterations": 100}],
 }
+# What a browser loads by itself, unlike a link that a reader follows.
+LOADED = re.compile(
+    r"""<(?!a\b)\w+\b[^>]*\b(?:src|href)=["']?(?:https?:)?//[^\s"'>]*"""
+    r"""|(?:\burl\(|@import)\s*["']?(?:https?:)?//[^\s"')]*""",
+    re.IGNORECASE,
+)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ('<a href="https://example.org">', 0),
+        ("<a class='b' href='//example.org/a.png'>", 0),
+        ('<img src="data:image/png;base64,iVBOR//8A"><script>let a = 1 // b</script>', 0),
+        ('<svg xmlns="http://www.w3.org/2000/svg"><style>a { background: url(#b) }</style>', 0),
+        ('<link rel="stylesheet" href="a.css"><script src="a.js"></script>', 0),
+        ('<link rel="stylesheet" href="https://example.org/a.css">', 1),
+        ("<script defer src=//example.org/a.js></script><IMG alt='' SRC='http://b'>", 2),
+        ("<video src='https://example.org/a'><audio src=http://example.org/a>", 2),
+        ("<style>@import 'https://a.css'; a { background: url( \"//example.org/a\") }</style>", 2),
+    ],
+)
+def test_what_a_page_loads_from_the_network_is_told_from_its_links(text, count):
+    assert len(LOADED.findall(text)) == count
+
+
 def shown(path, width, user):
-    """What a browser makes of a page: its elements, and on stderr its console."""
+    """What a browser without a network makes of a page: its elements, and on stderr its console."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     flags += [f"--window-size={width},900", f"--user-data-dir={user}", "--enable-logging=stderr"]
-    flags += ["--virtual-time-budget=60000", "--dump-dom"]
+    flags += ["--virtual-time-budget=60000", "--dump-dom", "--host-resolver-rules=MAP * ~NOTFOUND"]
     return subprocess.run(
         [browser, *flags, f"file://{path}"], capture_output=True, text=True, timeout=120
     )
@@ -81,22 +105,39 @@ REPORT = """
 """
 
 
+# Before anything else of a page: the log that a browser writes tells neither the level of a line
+# nor what was not loaded.
+WATCH = """<script>
+  window.failed = [];
+  console.error = (...told) => failed.push("console " + told.join(" "));
+  addEventListener("unhandledrejection", event => failed.push("rejected " + event.reason));
+  addEventListener("error", ({message, target}) => {
+    failed.push(message ?? "not loaded " + (target.src ?? target.href));
+  }, true);
+</script>"""
+
+
 def probed(path, script, width, folder):
-    """PASSED, or what a script that runs in a page, this wide, puts into `failed`.
+    """PASSED, or what a script that runs in a page, this wide, puts into `failed`, with all errors
+    and whatever the page asks for beside its own file.
 
     The page is in a frame, since a window has a smallest width.
     """
     probe = f"""<script>
     const say = text => parent.postMessage(text, "*");
     addEventListener("load", async () => {{
-      const failed = [];
       {script}
+      await new Promise(done => setTimeout(done, 500));  // for what is still under way
+      for (const asked of performance.getEntriesByType("resource"))
+        failed.push("asks for " + asked.name);
       say(failed.length ? "FAILED " + failed.join("; ") : "PASSED");
     }});
     </script></body>"""
-    before, end, after = path.read_text().rpartition("</body>")
+    start, head, rest = path.read_text().partition("<head>")
+    before, end, after = rest.rpartition("</body>")
+    assert head
     assert end
-    (folder / "probed.html").write_text(before + probe + after)
+    (folder / "probed.html").write_text(start + head + WATCH + before + probe + after)
     frame = folder / "frame.html"
     frame.write_text(
         "<title>nothing was said</title><script>"
@@ -155,6 +196,23 @@ def test_it_says_first_what_was_run_on_what_and_how_many_claims_hold(html):
         assert said in head
 
 
+@pytest.mark.parametrize(
+    ("titles", "said", "unsaid"),
+    [
+        (["emulated Jetson TX2", "simulated GTX"], "No device was measured", "Not measured"),
+        (["emulated Jetson TX2", "H100"], "Not measured: emulated Jetson TX2<", "No device"),
+        (["H100"], "claims of the papers hold", "measured"),
+    ],
+)
+def test_that_no_device_was_measured_is_said_where_it_is_so(titles, said, unsaid):
+    decided = pd.DataFrame(columns=["verdict"])
+    made = pd.DataFrame(columns=["file", "rule", "job", "commit", "hardware", "versions"])
+    text = page.render(decided, {}, [], [], dict(enumerate(titles)), {}, made.astype(str), {})
+    head = text[text.index("<h1>") : text.index('<ul class="tally">')]
+    assert said in head
+    assert unsaid not in head
+
+
 def test_every_claim_is_there_with_a_verdict_and_what_would_count(html):
     text = html.read_text()
     listed = claims.read(SOURCE)
@@ -206,3 +264,25 @@ def test_text_is_escaped_and_what_is_missing_is_empty(html):
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_browser_shows_it_without_scrolling_sideways(html, width, tmp_path):
     assert probed(html, PAGE, width, tmp_path) == "PASSED"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("<script>console.warn('no error')</script>", "PASSED"),
+        ("<img src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>", "PASSED"),
+        ("<a href='https://example.org'>to read</a>", "PASSED"),
+        ("<script>console.error('of the page')</script>", "console of the page"),
+        ("<script>setTimeout(() => { throw 'late' })</script>", "late"),
+        ("<script>Promise.reject('no')</script>", "rejected no"),
+        ("<img src='none.png'>", "not loaded .*none.png"),
+        ("<script src='https://example.org/a.js'></script>", "not loaded https://example.org/a.js"),
+        ("<link rel='stylesheet' href='https://example.org/a.css'>", "asks for .*a.css"),
+        ("<style>body { background: url(https://example.org/a.png) }</style>", "asks for .*a.png"),
+        ("<script>fetch('https://example.org/a').catch(() => 0)</script>", "asks for .*org/a"),
+    ],
+)
+def test_an_error_on_a_page_and_what_it_asks_for_are_found(body, words, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(f"<!DOCTYPE html><html><head></head><body>{body}</body></html>")
+    assert re.search(words, probed(path, "", 400, tmp_path))

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,16 @@ import pytest
 from ecc import files
 from ecc.errors import UserError
 from ecc.evidence.reproduction import CHECKSUMS, changed, compare, main, write_checksums
+
+ROOT = Path(__file__).parents[1]
+
+
+def beside(folder):
+    """The results of another run, which are in a folder of this one."""
+    (folder / "logs/tables").mkdir(parents=True)
+    (folder / "logs/tables/all.log").touch()
+    (folder / "metrics.json").write_text("1.0")
+    return folder / "metrics.json"
 
 
 @pytest.fixture
@@ -138,10 +149,9 @@ def test_an_edit_of_what_is_made_after_the_checksums_is_found_by_its_seal(run, f
     (folder / file).parent.mkdir(parents=True, exist_ok=True)
     (folder / file).write_text("1.0")
     files.seal(folder / file)
-    (folder / "other/logs").mkdir(parents=True)
-    (folder / "other/edited.csv").write_text("1.0")
-    files.seal(folder / "other/edited.csv")
-    edit(folder / "other/edited.csv", "1.0", "1.5")  # of another run
+    other = beside(folder / "other")
+    files.seal(other)
+    edit(other, "1.0", "1.5")
     assert changed(folder).empty
     edit(folder / file, "1.0", "1.5")
     assert list(changed(folder)["file"]) == [file]
@@ -149,8 +159,8 @@ def test_an_edit_of_what_is_made_after_the_checksums_is_found_by_its_seal(run, f
 
 def test_checksums_are_of_results_alone_and_as_sha256sum_has_them(run):
     folder = run[0]
-    (folder / "reproduced/logs").mkdir(parents=True)
-    (folder / "reproduced/metrics.json").write_text("{}")
+    beside(folder / "reproduced")
+    beside(folder / "scaling/cores-1")
     (folder / "README.md").write_text("")
     (folder / "benchmarks/checksums").mkdir(parents=True)
     (folder / "benchmarks/checksums/all.tsv").write_text("of the job that writes them")
@@ -159,6 +169,20 @@ def test_checksums_are_of_results_alone_and_as_sha256sum_has_them(run):
     tables = ["tables/accuracy_at_budget.csv", "tables/timings.csv"]
     assert names == ["finetuned/metrics.json", *tables]
     subprocess.run(["sha256sum", "--check", CHECKSUMS], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "logs", "benchmarks"])
+def test_an_experiment_that_has_the_name_of_another_folder_is_of_the_run(run, name):
+    own = f"dense/{name}/metrics.json"
+    for folder in run:
+        beside(folder / "mobilenet")
+        (folder / own).parent.mkdir(parents=True)
+        (folder / own).write_text("1.0")
+    write_checksums(run[0], run[0] / CHECKSUMS)
+    for file in (own, "mobilenet/metrics.json"):
+        edit(run[0] / file, "1.0", "1.5")
+    assert list(changed(run[0])["file"]) == [own]
+    assert list(compare(*run)["file"]) == [own]
 
 
 def test_checksums_are_not_written_of_a_file_that_its_job_did_not_write(run):
@@ -189,3 +213,27 @@ def test_pixels_are_made_again_by_way_of_their_manifest(run):
 def test_a_file_that_is_not_whole_is_listed(run, file):
     (run[1] / file).write_bytes(b'{"accuracy": "\xff')
     assert file in set(compare(*run)["file"])
+
+
+@pytest.mark.parametrize(
+    ("there", "code", "words"),
+    [
+        (None, 2, "nothing to compare with: neither results/tables nor resources/"),
+        ("results/tables", 0, "RAN"),
+        ("resources/reference_results/default", 0, "RAN"),
+    ],
+)
+def test_make_reproduce_does_not_begin_where_there_is_nothing_to_compare(
+    tmp_path, there, code, words
+):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "config.yaml").write_text("results: results\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(shutil.which("true"))
+    if there:
+        (tmp_path / there).mkdir(parents=True)
+    asked = ["make", "reproduce", "-o", ".venv/ready", "BIN=bin", "SNAKEMAKE=echo RAN"]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert words in done.stdout
+    assert code == 0 or "RAN" not in done.stdout

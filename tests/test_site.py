@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.util import find_spec
 
 import pandas as pd
@@ -12,17 +13,25 @@ import yaml
 from test_cluster import PLUGINS
 from test_docs import ROOT, pages, script
 from test_layout import declared_rules
+from test_page import LOADED
 from test_workflow import clone
 
 import ecc
-from ecc import config, platforms
+from ecc import config, methods, platforms
+from ecc.errors import UserError
 from ecc.evidence import efficiency, provenance, tables
 from ecc.measuring.interface import SensorError
 from ecc.platforms import __main__ as command
 
 HOWTOS = sorted((ROOT / "docs/howto").glob("*.md"))
 TUTORIAL, MEASURING = ROOT / "docs/tutorial.md", ROOT / "docs/measuring.md"
+METHOD_PAGES = sorted((ROOT / "docs/methods").glob("*.md"))
+OWN_METHOD = ROOT / "docs/methods/README.md"
 RESULTS = ROOT / "docs/reference/results.md"
+SCHEMA = ROOT / "configs/schema.yaml"
+shown_pages = pytest.mark.parametrize(
+    "page", [*HOWTOS, MEASURING, *METHOD_PAGES], ids=lambda path: path.stem
+)
 
 
 def blocks(page, language):
@@ -44,12 +53,14 @@ def test_links_lead_to_headings_that_exist(page):
         assert anchor in anchors(page.parent / link if link else page), (link, anchor)
 
 
-@pytest.mark.parametrize("page", [*HOWTOS, MEASURING], ids=lambda path: path.stem)
+@shown_pages
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = {}
+    names = {"Methods": methods.Methods}  # the page of methods shows a line of that module
     for block in blocks(page, "python"):
         exec(block, names)
+    if page == OWN_METHOD:
+        assert "greedy" in list(names["METHODS"])
     if page.stem == "own_network":
         result = names["result"]
         assert result.measured_energy_j <= result.budget_j
@@ -57,13 +68,61 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
         assert names["energy"].relative_error(names["model"], *names["test"]) < 1e-9
 
 
-@pytest.mark.parametrize("page", [*HOWTOS, MEASURING], ids=lambda path: path.stem)
-def test_yaml_of_a_page_is_a_valid_overlay(page):
+@shown_pages
+def test_yaml_of_a_page_is_a_valid_overlay(page, own_schema):
     default = config.load(ROOT / "config.yaml")
     for block in blocks(page, "yaml"):
         if "..." not in block:
             overlay = config.merge(default, yaml.safe_load(block))
-            config.check(overlay, ROOT / "configs/schema.yaml")
+            config.check(overlay, own_schema if page == OWN_METHOD else SCHEMA)
+
+
+@pytest.fixture
+def own_schema(tmp_path):
+    """The schema with what the page of methods adds to it for a method of one's own."""
+    schema, (added, _) = config.load(SCHEMA), blocks(OWN_METHOD, "yaml")
+    added = yaml.safe_load(added)
+    method, known = added.pop("method"), schema["$defs"]["method"]
+    known["properties"]["method"]["enum"] += method["properties"]["method"]["enum"][1:]
+    known["allOf"] += method["allOf"]
+    schema["$defs"] |= added
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema))
+    return tmp_path / "schema.yaml"
+
+
+def test_schema_of_the_own_method_of_the_docs_has_its_settings(own_schema, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs/examples")
+    own = script(ROOT / "docs/examples/own_method.py").Settings
+    known = config.load(own_schema)["$defs"]["greedy"]["properties"]
+    assert set(known) - {"method", "energy_model"} == {field.name for field in fields(own)}
+    wrong = {"methods": {"greedy": {"method": "greedy", "step": 0}}}
+    with pytest.raises(UserError, match=r"methods\.greedy\.step"):
+        config.check(config.merge(config.load(ROOT / "config.yaml"), wrong), own_schema)
+
+
+def test_own_method_of_the_docs_enters_the_workflow_by_its_steps(
+    tmp_path, monkeypatch, own_schema, tiny_problem
+):
+    text = (ROOT / "docs/examples/own_method.py").read_text().partition("\nif __name__")[0]
+    gone = r"^(import sys|from (compress_digits|ecc\.methods) import .*)\n"
+    text = re.sub(gone, "", text, flags=re.MULTILINE)
+    text = text.replace("import FixedZeros", "import Compressed, FixedZeros, Problem")
+    (tmp_path / "greedy.py").write_text(text)
+    module = script(tmp_path / "greedy.py")
+    monkeypatch.setitem(sys.modules, "ecc.methods.greedy", module)
+    names = {"Methods": methods.Methods}
+    exec(blocks(OWN_METHOD, "python")[0], names)
+    monkeypatch.setattr(methods, "METHODS", names["METHODS"])
+
+    _, entry = blocks(OWN_METHOD, "yaml")
+    settings = config.merge(config.load(ROOT / "config.yaml"), yaml.safe_load(entry))
+    settings["experiments"][0]["methods"].append("greedy")
+    with pytest.raises(UserError, match=r"methods\.greedy\.method: 'greedy' is unknown"):
+        config.check(settings, SCHEMA)
+    own = config.check(settings, own_schema)["methods"]["greedy"]
+    problem = tiny_problem(0.5, iterations=3)
+    result = methods.compress(own.pop("method"), problem, own)
+    assert problem.inside(result.widths)
 
 
 def test_reference_of_the_configuration_is_current():
@@ -153,10 +212,10 @@ def test_site_is_whole_and_asks_nothing_of_the_network(tmp_path):
         assert own.with_name(f"{name}.html") in shown
     for path in tmp_path.rglob("*.html"):
         text = path.read_text()
-        assert not re.search(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=.?(?:https?:)?//", text)
+        assert LOADED.findall(text) == []
         assert "mermaid" not in re.findall(r'class="([^"]*)"', text)
     for path in tmp_path.rglob("*.css"):
-        assert not re.search(r"(?:url\(|@import).?(?:https?:)?//", path.read_text())
+        assert LOADED.findall(path.read_text()) == []
 
 
 @pytest.fixture(scope="module")
@@ -182,15 +241,16 @@ def run(folder, line):
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize("page", HOWTOS, ids=lambda path: path.stem)
+@shown_pages
 def test_workflows_of_a_page_can_be_planned(page, folder):
     """Those of a profile whose executor is installed, and without a profile."""
     for line in "".join(blocks(page, "sh")).splitlines():
         executor = re.search(r"profiles/(\w+)", line)
         if executor and find_spec(f"snakemake_executor_plugin_{PLUGINS[executor[1]]}") is None:
             continue
-        if line.startswith(".venv/bin/snakemake"):
-            assert "Job stats" in run(folder, f"{line.split(' #')[0]} -n"), line
+        command, _, arguments = line.split(" #")[0].partition("snakemake ")
+        if line.startswith((".venv/bin/snakemake ", "snakemake ")):
+            assert "Job stats" in run(folder, f"{command}snakemake -n {arguments}"), line
 
 
 @pytest.mark.workflow

@@ -44,7 +44,10 @@ class Job:
 
 
 def read(folder: str | Path) -> list[Job]:
-    """The jobs whose benchmark files are in `folder`, <rule>/<job>.tsv, the last run of each."""
+    """The jobs whose benchmark files are in `folder`, <rule>/<job>.tsv, the last run of each.
+
+    Those of an earlier configuration too: nobody removes the files of jobs that it alone had.
+    """
     found = []
     for path in sorted(Path(folder).glob("*/*.tsv")):
         with path.open(newline="") as file:

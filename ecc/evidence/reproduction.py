@@ -28,7 +28,7 @@ NOT_REPEATED_FILES = {
     *("timings.csv", "equal_terms.csv", "efficiency.csv", "run_efficiency.csv"),
     *("provenance.csv", "repeatability.csv", "provenance.json", "campaign.json", "windows.csv"),
 }
-NOT_REPEATED_FOLDERS = {"logs", "benchmarks"}
+LOGS = "logs"  # has <rule>/<job>.log of a run, which tells where its results are
 CHECKSUMS = "checksums.txt"
 # What comes after the checksums, and what is no result.
 NOT_LISTED = {CHECKSUMS, "README.md", "report.html", "benchmarks/checksums/all.tsv"}
@@ -65,8 +65,8 @@ def compare(
 def write_checksums(folder: str | Path, file: str | Path) -> None:
     """A line for every file of a run's results, as sha256sum writes and checks them.
 
-    Logs are not among them, nor folders with logs of their own, the other runs, nor what is made
-    afterwards. Raises UserError for a file that has changed since its job wrote it.
+    Logs are not among them, nor the folders of other runs below, which have logs of their own, nor
+    what is made afterwards. Raises UserError for a file that has changed since its job wrote it.
     """
     names = [name for name in _whole(Path(folder)) if name not in NOT_LISTED]
     for name in names:
@@ -105,24 +105,26 @@ def changed(folder: str | Path) -> pd.DataFrame:
 
 
 def _whole(folder: Path) -> list[str]:
-    """Files of a run by their names in the folder."""
-    beside = {"logs", *(logs.parent.name for logs in folder.glob("*/logs"))}
-    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    """Files of a run by their names in the folder, which may have those of other runs below."""
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    runs = {name.parents[2] for name in names if name.match(f"{LOGS}/*/*.log")} - {Path()}
     return [
         name.as_posix()
         for name in names
-        if not beside & set(name.parts) and not files.is_beside(name.name)
+        if name.parts[0] != LOGS
+        and runs.isdisjoint(name.parents)
+        and not files.is_beside(name.name)
     ]
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix in (".csv", ".json")
-        and path.name not in NOT_REPEATED_FILES
-        and not NOT_REPEATED_FOLDERS & set(path.relative_to(folder).parts)
-    )
+    return [
+        folder / name
+        for name in _whole(folder)
+        if name.endswith((".csv", ".json"))
+        and Path(name).name not in NOT_REPEATED_FILES
+        and not name.startswith("benchmarks/")
+    ]
 
 
 def _numbers(path: Path) -> Iterator[tuple[str, Any]]:

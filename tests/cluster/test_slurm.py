@@ -45,7 +45,7 @@ def test_tables_are_the_same_bytes_as_those_of_a_local_run(compared):
 
 
 def test_every_job_was_one_of_slurm_and_ended_well(compared):
-    assert len(compared.jobs) == compared.steps
+    assert len(compared.jobs) == compared.finished
     assert {job["JobState"] for job in compared.jobs} == {"COMPLETED"}
     assert len({job["JobId"] for job in compared.jobs}) == len(compared.jobs)
     assert compared.queue == {job["JobId"]: "COMPLETED" for job in compared.jobs}

@@ -23,6 +23,15 @@ from tests.faults.workspace import RESULTS, SMOKE
 SOME = ("finetuned/erfnet", "tables")  # deleted, so that a run has something to do
 FUTURE = ("in the future: set the clock", "find")
 HOUR_S, YEAR_S = 3600.0, 365 * 86400.0
+# Python runs it before anything else.
+JUMP = """\
+import os, time
+
+def jumps(clock, unit):
+    return lambda: clock() + unit * int({ahead_s} * os.path.exists({mark!r}))
+
+time.time, time.time_ns = jumps(time.time, 1), jumps(time.time_ns, 10**9)
+"""
 # One of each of these is damaged; all but figures' PDF, slim weights and the page are read by jobs.
 DAMAGED = (
     "networks/*.json",
@@ -39,7 +48,7 @@ DAMAGED = (
     "finetuned/*/*/*/*/*/metrics.json",
     "finetuned/*/*/*/*/*/energy.json",
     "finetuned/*/*/*/*/*/slim.safetensors",
-    "eap/*/*/*/rounds.csv",
+    "eap/*/*/*/*/rounds.csv",
     "evolution/*/*/*/networks.csv",
     "tables/*.csv",
     "figures/*.png",
@@ -296,7 +305,11 @@ def _damage(path: Path, rng: random.Random, *, cut: bool) -> bytes:
 
 
 def wrong_clock(case: Case) -> str:
-    """Dates as jumps of the clock leave them: results of the future, of long ago, during a run."""
+    """Dates as jumps of the clock leave them: results of the future, of long ago, during a run.
+
+    Then a clock that jumps by an hour for all processes of a run, but not for the dates of files,
+    which may be those of a server.
+    """
     case.copied()
     for path in _results(case):
         _date(path, YEAR_S)
@@ -323,7 +336,26 @@ def wrong_clock(case: Case) -> str:
     line = case.refused(*FUTURE)
     subprocess.run(line.split("`")[1], shell=True, cwd=case.folder, check=True)
     case.ends()
+    for ahead_s in (HOUR_S, -HOUR_S):
+        case.copied(*SOME)
+        jump = jumping(case.folder, ahead_s)
+        with workspace.started(case.folder, log, PYTHONPATH=str(case.folder)) as run:
+            _at_work(run, log, case.rng.randrange(1, 6))
+            jump.touch()
+            if run.wait():
+                raise WrongError(f"a clock that jumps ends the run:\n{log.read_text()[-3000:]}")
+        jump.unlink()
+        case.ends()
     return "\n".join(lines)
+
+
+def jumping(folder: Path, ahead_s: float) -> Path:
+    """A file: once it is there, the clock is `ahead_s` ahead for whoever has `folder` on
+    PYTHONPATH, as the jobs of a run in it have.
+    """
+    mark = folder / "jumped"
+    (folder / "sitecustomize.py").write_text(JUMP.format(mark=str(mark), ahead_s=ahead_s))
+    return mark
 
 
 def _results(case: Case, *parts: str) -> list[Path]:
@@ -349,7 +381,7 @@ def two_at_once(case: Case) -> str:
         runs = []
         for log in logs:
             runs.append(stack.enter_context(workspace.started(case.folder, log)))
-            time.sleep(case.rng.uniform(0.5, 8))
+            time.sleep(case.rng.choice([0, case.rng.uniform(0, 8)]))
         while not list(case.folder.glob(".snakemake/locks/*")) and runs[0].poll() is None:
             time.sleep(0.05)
         refusal = subprocess.run(

@@ -61,18 +61,23 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
 
-def start(folder: Path, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, log: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
     """The workflow as a process group of its own, which writes to `log` what a terminal shows."""
     with log.open("wb") as output:
         return subprocess.Popen(
-            command(*arguments), cwd=folder, stdout=output, stderr=output, start_new_session=True
+            command(*arguments),
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
 
 
 @contextmanager
-def started(folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(folder: Path, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """The smoke run, until the end of the block at most."""
-    run = start(folder, log, *SMOKE)
+    run = start(folder, log, *SMOKE, **environment)
     try:
         yield run
     finally:

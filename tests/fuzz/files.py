@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,7 +28,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ecc import data, energy, platforms, records, runs
+from ecc import data, energy, finegrained, platforms, records, runs
 from ecc.card import Facts, Images
 from ecc.channels import trace
 from ecc.errors import UserError
@@ -41,8 +42,10 @@ from ecc.methods.checkpoint import Checkpoint
 from ecc.networks import Network
 from ecc.networks.pretrained import load_published
 from ecc.platforms import Deployed
+from ecc.platforms.eyeriss import EYERISS
 from ecc.platforms.recorded import Recorded, record
 from ecc.structure import Structure, draw_widths
+from ecc.tasks import CLASSIFICATION
 from ecc.training import TaskLoss, TrainingSettings, load_weights, save_weights, train
 
 from ..conftest import SIZE, MemorySplit, TinyNetwork
@@ -229,8 +232,6 @@ class _Batches:
     fingerprint = "fuzz"
 
     def __init__(self) -> None:
-        from ecc.tasks import CLASSIFICATION
-
         generator = torch.Generator().manual_seed(0)
         self.task = CLASSIFICATION
         self.images = torch.randn(4, 3, 16, 16, generator=generator)
@@ -305,6 +306,32 @@ def _stopped(method: str) -> Callable[[Path], None]:
             _search(method, folder)
 
     return make
+
+
+def _pruned(folder: Path, count: int | None = None) -> Any:
+    """What a study of single weights has after `count` or all rounds, each of which is kept; it
+    goes on from the checkpoint in the folder, if there is one.
+    """
+    torch.manual_seed(0)
+    dense, path = TinyNetwork(), folder / "checkpoint.safetensors"
+    structure = trace(dense, SIZE).structure
+    split, holdout = MemorySplit(), MemorySplit(32, 1)
+    study = finegrained.Study(
+        dense,
+        [operation.name for operation in structure.operations],
+        finegrained.of_layers(EYERISS, structure),
+        TaskLoss(CLASSIFICATION),
+        split,
+        holdout,
+        finegrained.Settings(images=16, rounds=3, threshold=1.0),
+        TrainingSettings(2, batch_size=8, device="cpu"),
+        required=0.0,
+        seed=0,
+    )
+    progress = finegrained.Progress.of(study, path)
+    rounds = islice(study.rounds(progress.last), count)
+    found = finegrained.record(rounds, structure, holdout, progress)
+    return [found.rounds.to_csv(), found.layers.to_csv(), _state(found.last.model)]
 
 
 # Records, tables, claims
@@ -506,6 +533,13 @@ TARGETS = [
         )
         for method in SEARCHES
     ),
+    Target(
+        "study of single weights",
+        ("checkpoint.safetensors",),
+        lambda f: (_pruned(f, 3), None)[1],  # as given, and two rounds
+        _pruned,
+        exact=True,
+    ),
     *(_record(what) for what in RECORDS),
     Target("claims", ("claims.yaml",), _claims, _read_claims),
     Target(
@@ -542,8 +576,10 @@ class Files:
 
     def outcome(self, seed: int, index: int) -> Outcome:
         """One damaged file; the same for the same seed and index."""
-        target = TARGETS[index % len(TARGETS)]
-        draw = random.Random(f"{seed}/{index}")
+        return self.damaged(TARGETS[index % len(TARGETS)], f"{seed}/{index}")
+
+    def damaged(self, target: Target, seed: str) -> Outcome:
+        draw = random.Random(seed)
         good = self._good(target)
         place = Path(tempfile.mkdtemp(dir=self.folder))
         try:
