@@ -15,7 +15,6 @@ from ecc.evidence import names, style
 
 PARTS = ["weights", "non_skipped_macs", "energy_j"]
 THIN: dict[str, Any] = {"lw": 0.8, "ms": 2.5}  # of lines of which every arm has several
-BARS: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8}
 
 
 def pruning(rounds: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
@@ -26,13 +25,11 @@ def pruning(rounds: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     """
     if not rounds:
         raise UserError("no rounds of pruning were given: name an arm under eap.arms")
-    frames = []
-    for arm, frame in rounds:
-        frame = frame.sort_values("round")
-        shares = {f"{part}_fraction": frame[part] / frame[part].iloc[0] for part in PARTS}
-        frames.append(frame.assign(arm=arm, **shares))
     keys = ["arm", "seed"]
-    return _rounded(pd.concat(frames).sort_values([*keys, "round"], ignore_index=True), keys)
+    frame = pd.concat([own.assign(arm=arm) for arm, own in rounds])
+    frame = frame.sort_values([*keys, "round"], ignore_index=True)
+    dense = frame.groupby(keys)[PARTS].transform("first")
+    return _rounded(frame.join((frame[PARTS] / dense).add_suffix("_fraction")), keys)
 
 
 def classes(rounds: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -95,9 +92,8 @@ def draw_classes(table: pd.DataFrame, title: str) -> Figure:
         marks = style.marks(list(labels), first="energy_j")
         for part, label in labels.items():
             left = table.groupby("classes")[f"{part}_of_pruned"]
-            mean = left.mean()
-            spread = [mean - left.min(), left.max() - mean]
-            axes[0].errorbar(mean.index, mean, yerr=spread, label=label, **BARS, **marks[part])
+            seeds = left.agg(["mean", "min", "max"]).reset_index()
+            style.means(axes[0], "classes", seeds, label=label, **marks[part])
         numbers = table["classes"].unique()
         axes[0].set(xlabel="target classes", ylabel="left, of all classes pruned")
         top = 1.05 * axes[0].get_ylim()[1]

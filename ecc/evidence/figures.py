@@ -129,17 +129,10 @@ def accuracy(tables: Tables, titles: Titles, plan: Plan) -> Figure | None:
         for rank, (method, mark) in enumerate(style.marks(methods).items()):
             points = spread[spread["method"] == method].sort_values("budget_j")
             if len(points):
-                one.errorbar(
-                    points["budget_j"] * scale,
-                    points["mean"],
-                    yerr=[points["mean"] - points["min"], points["max"] - points["mean"]],
-                    label=names.name(method),
-                    zorder=4 - rank / 20,
-                    capsize=2,
-                    elinewidth=0.8,
-                    **mark,
-                )
-                end = points["budget_j"].iloc[0] * scale, points["mean"].iloc[0]
+                points = points.assign(budget=points["budget_j"] * scale)
+                order = 4 - rank / 20
+                style.means(one, "budget", points, label=names.name(method), zorder=order, **mark)
+                end = points["budget"].iloc[0], points["mean"].iloc[0]
                 tightest.append((*end, names.name(method), mark["color"]))
         ends.append(tightest)
         one.axhline(frame["dense_accuracy"].mean(), color="black", lw=0.9, zorder=2)

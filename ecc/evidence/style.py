@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -64,6 +65,12 @@ def panels(
     for axes in grid[len(titles) :]:
         axes.remove()
     return figure, list(grid[: len(titles)])
+
+
+def means(axes: Axes, x: str, table: pd.DataFrame, **kind: Any) -> None:
+    """A line through `mean` along column `x`, with bars from `min` to `max`."""
+    spread = [table["mean"] - table["min"], table["max"] - table["mean"]]
+    axes.errorbar(table[x], table["mean"], yerr=spread, capsize=2, elinewidth=0.8, **kind)
 
 
 def legend(figure: Figure, axes: Iterable[Axes]) -> None:

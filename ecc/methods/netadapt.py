@@ -5,7 +5,6 @@ its network briefly trained and measured on hold-out images, and the best candid
 """
 
 import copy
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -75,7 +74,7 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     channels, full = problem.channels, problem.full_widths
     targets = list(_targets(problem, settings))
     left = problem.training.iterations
-    shares = deque(evenly(left // len(full), len(targets)))  # iterations of each candidate
+    shares = list(evenly(left // len(full), len(targets)))  # iterations of a step's candidates
     model = problem.student()
     now = _Candidate(
         group=-1,
@@ -90,28 +89,23 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
         if saved := checkpoint.restore():
             rows, tensors = saved
             now = _restored(now, rows, tensors) if rows else now  # none where dense is the budget
-            left, rounds = int(tensors["left"]), int(tensors["shares"])
-            shares = deque(list(shares)[len(shares) - rounds :])
+            left = int(tensors["left"])
         for number, target in enumerate(targets):
             while now.energy_j > target:
                 norms = channels.norms(now.model)
                 proposals = _proposals(problem, widths_of(now.keep), target)
-                share = shares.popleft() if shares else 0
+                share = shares[len(rows)] if len(rows) < len(shares) else 0
                 left -= share * len(proposals)
                 candidates = (
-                    _candidate(
-                        *(problem, now, norms, group, widths),
-                        iterations=share,
-                        round_number=number,
-                    )
+                    _candidate(problem, now, norms, group, widths, share, number)
                     for group, widths in proposals
                 )
                 now = max(candidates, key=partial(_score, settings, now))
                 channels.mask(now.model, now.keep)
                 row = {"round": number, "group": now.group}
                 rows.append({**row, "energy_j": now.energy_j, "holdout_accuracy": now.accuracy})
-                checkpoint.save(rows, partial(_state, now, len(shares), left))
-        checkpoint.save(rows, partial(_state, now, len(shares), left), at_once=True)
+                checkpoint.save(rows, partial(_state, now, left))
+        checkpoint.save(rows, partial(_state, now, left), at_once=True)
         last = checkpoint.of_training()
         _train_masked(problem, now.model, now.optimizer, now.keep, left, len(targets), last)
     columns = ["round", "group", "energy_j", "holdout_accuracy"]
@@ -119,15 +113,10 @@ def compress(problem: Problem, settings: Settings) -> Compressed:
     return Compressed(now.model, now.keep, history, problem.training.iterations)
 
 
-def _state(now: _Candidate, shares: int, left: int) -> dict[str, Tensor]:
-    """What a checkpoint needs besides the history: how many shares and iterations are left, too."""
+def _state(now: _Candidate, left: int) -> dict[str, Tensor]:
+    """What a checkpoint needs besides the history; `left` are iterations."""
     keep = {f"keep.{group}": kept for group, kept in enumerate(now.keep)}
-    return {
-        **pack(now.model, now.optimizer),
-        **keep,
-        "shares": torch.tensor(shares),
-        "left": torch.tensor(left),
-    }
+    return {**pack(now.model, now.optimizer), **keep, "left": torch.tensor(left)}
 
 
 def _restored(

@@ -536,7 +536,7 @@ TARGETS = [
     Target(
         "study of single weights",
         ("checkpoint.safetensors",),
-        lambda f: (_pruned(f, 3), None)[1],  # as given, and two rounds
+        lambda f: _pruned(f, 3),  # as given, and two rounds
         _pruned,
         exact=True,
     ),
