@@ -67,7 +67,7 @@ clean:
 	rm -rf .venv
 
 # Stamps: set-up is done again only where the requirements have changed.
-.venv/ready: envs/requirements.txt
+.venv/ready: envs/requirements.txt envs/lock.txt
 	@command -v "$(PYTHON)" >/dev/null || \
 	  { echo "There is no $(PYTHON): install Python 3.11 or newer, or name one with PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from dataclasses import fields
 from functools import reduce
+from importlib import metadata
 from inspect import signature
 from operator import getitem
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from ecc import data, energy, methods, networks, platforms, sources, training
 from ecc.measuring import interface
@@ -150,6 +153,36 @@ def test_conda_environments_have_the_pinned_versions(path):
     own = pins("\n".join(from_pip))
     assert len(own) == len(from_pip)
     assert own.items() <= pinned.items()
+
+
+def requirements_of(names):
+    """The distributions of these names and all that they need here, by their canonical names."""
+    found, ahead = {}, [Requirement(name) for name in names]
+    while ahead:
+        wanted = ahead.pop()
+        key = canonicalize_name(wanted.name), frozenset(wanted.extras)
+        if key in found:
+            continue
+        found[key] = metadata.distribution(wanted.name)
+        for text in found[key].requires or []:
+            needed = Requirement(text)
+            extras = [{"extra": extra} for extra in wanted.extras or [""]]
+            if needed.marker is None or any(map(needed.marker.evaluate, extras)):
+                ahead.append(needed)
+    return {name: found[name, extras].version for name, extras in found}
+
+
+def test_the_lock_has_all_that_the_requirements_need():
+    lock = pins((ROOT / "envs/lock.txt").read_text())
+    locked = {canonicalize_name(name): version for name, version in lock.items()}
+    files = [*(ROOT / "envs").glob("requirements*.txt")]
+    assert len(files) == 3
+    text = "\n".join(path.read_text() for path in files)
+    wanted = re.findall(r"^([\w-]+(?:\[\w+\])?)==", text, re.MULTILINE)
+    assert len(wanted) > 30
+    needed = requirements_of(wanted)
+    assert len(needed) > 100
+    assert needed.items() <= locked.items()
 
 
 IMPORT_NAMES = {
