@@ -189,7 +189,7 @@ def test_what_is_left_of_single_weights_is_told_as_means_over_seeds():
     assert "EAP: 70 % of the energy and 30 % of the weights, accuracy 0.870" in told
     classes = pd.DataFrame({"classes": [8, 8], "seed": [0, 1], "energy_j_fraction": [0.5, 0.7]})
     assert "means over seeds: 8 classes 60 %." in found("eap_classes", eap_classes=classes)
-    assert "seeds 0, 1, 2; energy an estimate" in captions.SETTINGS["eap_pruning"](run())
+    assert "seeds 0, 1, 2; energy of the accelerator" in captions.SETTINGS["eap_pruning"](run())
     for name in ("eap_pruning", "eap_classes"):
         assert found(name) == ""
 

@@ -112,7 +112,7 @@ def _of_pruning(run: Run) -> str:
         f"The dense network of experiment {study['experiment']}; ways "
         f"{listed(map(names.name, study['arms']))}; {classes} target classes; "
         f"{study['finetuning']['iterations']} iterations of training after each round; seeds "
-        f"{listed(map(str, config.eap_seeds(dict(run.settings))))}; energy an estimate for "
+        f"{listed(map(str, config.eap_seeds(dict(run.settings))))}; energy of "
         f"{run.titles[study['platform']]}."
     ]
     return _with_platforms(run, lines, [study["platform"]])
@@ -125,7 +125,7 @@ def _of_layers(run: Run) -> str:
     lines = [
         f"Networks {listed(map(names.name, dense['networks']))}, not trained; {dense['batch']} "
         f"images share the weights of a layer, zeros are counted on {dense['images']}; seed "
-        f"{run.settings['seed']}; energy an estimate for {run.titles[study['platform']]}, in units "
+        f"{run.settings['seed']}; energy of {run.titles[study['platform']]}, in units "
         "of one MAC."
     ]
     return _with_platforms(run, lines, [study["platform"]])

@@ -85,8 +85,12 @@ def spread(networks: pd.DataFrame, platforms: Mapping[str, str]) -> Figure:
                 _scaled(top, cost), top["accuracy"], "*", ms=8, color=other, label="best of a run"
             )
             one.set_xlabel(label)
-            style.logarithmic(one, "x")
-        _label(figure, axes, "accuracy on hold-out images", platforms)
+            values = _scaled(shown, cost)
+            wide = values.max() > 1e3 * values.min()
+            style.logarithmic(one, "x", digits="1" if wide else "125")
+        told = "; ".join(f"{study}: {title}" for study, title in platforms.items())
+        figure.suptitle(told, fontsize=8)
+        _label(figure, axes, "accuracy on hold-out images")
     return figure
 
 
@@ -141,13 +145,13 @@ def _by_arm(
     """One panel a study, in which `draw` (axes, rows, label, mark) draws each arm that it has."""
     studies = sorted(table["study"].unique())
     with style.theme():
-        figure, axes = style.panels(studies)
+        figure, axes = style.panels([f"{study}: {platforms[study]}" for study in studies])
         for one, study in zip(axes, studies, strict=True):
             for arm, mark in style.marks(list(ARMS), first="accuracy").items():
                 part = table[(table["study"] == study) & (table["arm"] == arm)]
                 if len(part):
                     draw(one, part, ARMS[arm], mark)
-        _label(figure, axes, label, platforms)
+        _label(figure, axes, label)
     return figure
 
 
@@ -163,10 +167,7 @@ def _colours(count: int) -> list[str]:
     return [mark["color"] for mark in style.marks([str(i) for i in range(count)]).values()]
 
 
-def _label(figure: Figure, axes: list[Axes], label: str, platforms: Mapping[str, str]) -> None:
+def _label(figure: Figure, axes: list[Axes], label: str) -> None:
     for one in axes[::2]:
         one.set_ylabel(label)
-    figure.suptitle(
-        "; ".join(f"{study}: {title}" for study, title in platforms.items()), fontsize=8
-    )
     style.legend(figure, axes)
