@@ -297,6 +297,8 @@ def test_update_fills_the_ablation_from_a_table(tables):
     found = pd.read_csv(tables / "comparison.csv").replace({"uniform": "ecc_outputs"})
     found.to_csv(tables / "comparison.csv", index=False)
     assert update.ablation(tables).splitlines() == [
+        "As in `configs/methods.yaml`:",
+        "",
         "| Method | Jetson TX2, 0.50 |",
         "| --- | --- |",
         "| ECC | **0.910** ± 0.014 |",
