@@ -98,7 +98,7 @@ def verified(tables: Path) -> str:
         f"before fine-tuning. The model is off by {off.mean():.1f} % on average over these "
         f"networks and by {off.max():.1f} % at most "
         f"(`results/tables/accuracy_at_budget.csv`). Dense energies are within "
-        f"{apart:.1f} % of the {len(anchors)} published ones (`results/tables/energy_anchors.csv`)."
+        f"{apart:.2f} % of the {len(anchors)} published ones (`results/tables/energy_anchors.csv`)."
     )
 
 

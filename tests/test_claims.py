@@ -161,19 +161,32 @@ def test_a_lead_that_grows_is_the_tightest_less_the_widest():
     assert found["verdict"] == HOLDS
 
 
-def test_a_saving_is_looked_up_at_the_widest_budget_that_has_it():
-    rule = {"kind": "runs", "stage": "loss", "at_most": 0.06}
+@pytest.mark.parametrize(
+    ("saves", "expected", "ours", "told"),
+    [
+        (0.1, HOLDS, 0.045, "10.0% saved"),
+        (0.4, FAILS, 0.1, "40.0% saved"),
+        (0.45, FAILS, 0.1, "40.0% saved"),  # what saves less loses too much already
+        (0.3, OPEN, 0.1, "40.0% saved; loss from dense at 10.0% saved"),
+        (0.05, HOLDS, 0.045, "10.0% saved"),
+    ],
+)
+def test_a_saving_is_judged_by_the_budgets_around_it(saves, expected, ours, told):
+    rule = {"kind": "saving", "experiment": "mobilenet", "platform": "jetson_tx2", "at_most": 0.06}
     frame = runs([[0.8, 0.82], [0.8495, 0.8505], [0.9045, 0.9055]], BEHIND)
-    plus = {"experiment": "mobilenet", "saving": 0.1}
-    found = verdict({**rule, "plus": plus}, accuracy_at_budget=frame)
-    assert found["ours"] == pytest.approx(0.95 - 0.905)
-    assert found["verdict"] == HOLDS
-    found = verdict({**rule, "plus": {**plus, "saving": 0.3}}, accuracy_at_budget=frame)
-    assert found["ours"] == pytest.approx(0.95 - 0.85)
-    assert found["verdict"] == FAILS
-    found = verdict({**rule, "plus": {**plus, "saving": 0.6}}, accuracy_at_budget=frame)
-    assert found["verdict"] == OPEN
-    assert found["reason"] == "no budget saves 60%"
+    found = verdict({**rule, "saves": saves}, accuracy_at_budget=frame)
+    assert (found["verdict"], found["ours"]) == (expected, pytest.approx(ours))
+    assert told in found["reason"]
+
+
+def test_a_saving_beyond_all_budgets_is_open():
+    rule = {"kind": "saving", "experiment": "mobilenet", "platform": "jetson_tx2", "at_most": 0.06}
+    frame = runs([[0.93, 0.931], [0.932, 0.933], [0.934, 0.935]], BEHIND)
+    found = verdict({**rule, "saves": 0.6}, accuracy_at_budget=frame)
+    assert (found["verdict"], found["reason"]) == (OPEN, "no budget saves as much as 60%")
+    frame = runs([[0.1, 0.11]] * 3, BEHIND)
+    found = verdict({**rule, "saves": 0.05}, accuracy_at_budget=frame)
+    assert (found["verdict"], found["reason"]) == (OPEN, "no budget saves as little as 5%")
 
 
 def test_gain_is_after_less_before_and_nearest_is_nearest():

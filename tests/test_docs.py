@@ -248,7 +248,7 @@ def test_update_fills_the_readme_from_tables(tables):
     assert "| MobileNet, Jetson TX2 | 2.64 |" in text
     told = " ".join(text.split())
     assert "3 of 4 slim networks are within their budget; the worst exceeds it by 2.0 %" in told
-    assert "within 0.4 % of the 2 published" in told
+    assert "within 0.40 % of the 2 published" in told
     verdicts = " ".join(update.verdicts(tables).split())
     assert verdicts.startswith("Of 2 claims of the papers, 1 hold in the complete run")
     assert "0 do not hold, 1 are not testable" in verdicts

@@ -253,6 +253,31 @@ def _runs(
     return found
 
 
+def _saving(tables: Tables, experiment: str, platform: str, saves: float, at_most: float) -> Found:
+    """ECC's loss from dense where `saves` of the energy is saved, which is between two budgets.
+
+    It holds where the widest budget that saves as much loses `at_most`, and fails where already
+    the tightest that saves no more loses more. Half a percent more or less is the same.
+    """
+    select = {"experiment": experiment, "platform": platform}
+    loss = {
+        fraction: _judge(
+            interval([cell]), f"loss from dense at {1 - fraction:.1%} saved", at_most=at_most
+        )
+        for fraction, cell in _by_budget(tables, "ecc", None, "loss", select)
+    }
+    as_much = [loss[left] for left in sorted(loss) if left <= 1 - saves + 5e-3][-1:]
+    no_more = [loss[left] for left in sorted(loss) if left >= 1 - saves - 5e-3][:1]
+    decided = [one for one in as_much if one.verdict == HOLDS]
+    decided += [one for one in no_more if one.verdict == FAILS]
+    if decided:
+        return decided[0]
+    if not as_much or not no_more:
+        raise NoDataError(f"no budget saves {'as much' if no_more else 'as little'} as {saves:.0%}")
+    between = dict.fromkeys(one.reason for one in (*as_much, *no_more))
+    return Found(OPEN, as_much[0].number, "; ".join(between))
+
+
 def _told(what: str, over: str | list[str] | None) -> str:
     if over is None:
         return what
@@ -268,6 +293,17 @@ def _cells(
     select: Mapping[str, Any],
 ) -> list["pd.Series[float]"]:
     """Values of the seeds, one series for every platform and budget that `select` leaves."""
+    return [cell for _, cell in _by_budget(tables, method, over, stage, select)]
+
+
+def _by_budget(
+    tables: Tables,
+    method: str | list[str],
+    over: str | list[str] | None,
+    stage: str,
+    select: Mapping[str, Any],
+) -> list[tuple[float, "pd.Series[float]"]]:
+    """The same with the budget of each, as a fraction of dense energy."""
     runs = from_table(_table(tables, "accuracy_at_budget"))
     after = runs["accuracy"]
     values = {
@@ -287,7 +323,7 @@ def _cells(
         if over is not None:
             scores = scores - pairs[_entry(pairs, over)]
         chosen = _budgets(pairs.index.unique("budget_fraction").to_numpy(float), select)
-        found += [scores.loc[budget] for budget in chosen]
+        found += [(budget, scores.loc[budget]) for budget in chosen]
     return found
 
 
@@ -302,10 +338,6 @@ def _entry(pairs: pd.DataFrame, method: str | list[str]) -> str:
 
 def _budgets(fractions: np.ndarray, select: Mapping[str, Any]) -> list[float]:
     fractions = np.sort(fractions)
-    if "saving" in select:
-        fractions = fractions[fractions <= 1 - select["saving"] + 5e-3][-1:]
-        if not len(fractions):
-            raise NoDataError(f"no budget saves {select['saving']:.0%}")
     if "nearest" in select:
         fractions = fractions[[np.abs(fractions - select["nearest"]).argmin()]]
     ends = {"tightest": slice(0, 1), "widest": slice(-1, None)}
@@ -571,6 +603,7 @@ def _untestable(
 
 RULES: dict[str, Callable[..., Found]] = {
     "runs": _runs,
+    "saving": _saving,
     "value": _value,
     "misordered": _misordered,
     "model_error": _model_error,
