@@ -260,12 +260,10 @@ def _saving(tables: Tables, experiment: str, platform: str, saves: float, at_mos
     the tightest that saves no more loses more. Half a percent more or less is the same.
     """
     select = {"experiment": experiment, "platform": platform}
-    loss = {
-        fraction: _judge(
-            interval([cell]), f"loss from dense at {1 - fraction:.1%} saved", at_most=at_most
-        )
-        for fraction, cell in _by_budget(tables, "ecc", None, "loss", select)
-    }
+    loss = {}
+    for cell in _cells(tables, "ecc", None, "loss", select):
+        told = f"loss from dense at {1 - cell.name:.1%} saved"
+        loss[cell.name] = _judge(interval([cell]), told, at_most=at_most)
     as_much = [loss[left] for left in sorted(loss) if left <= 1 - saves + 5e-3][-1:]
     no_more = [loss[left] for left in sorted(loss) if left >= 1 - saves - 5e-3][:1]
     decided = [one for one in as_much if one.verdict == HOLDS]
@@ -292,18 +290,10 @@ def _cells(
     stage: str,
     select: Mapping[str, Any],
 ) -> list["pd.Series[float]"]:
-    """Values of the seeds, one series for every platform and budget that `select` leaves."""
-    return [cell for _, cell in _by_budget(tables, method, over, stage, select)]
+    """Values of the seeds, one series for every platform and budget that `select` leaves.
 
-
-def _by_budget(
-    tables: Tables,
-    method: str | list[str],
-    over: str | list[str] | None,
-    stage: str,
-    select: Mapping[str, Any],
-) -> list[tuple[float, "pd.Series[float]"]]:
-    """The same with the budget of each, as a fraction of dense energy."""
+    A series is named by its budget, as a fraction of dense energy.
+    """
     runs = from_table(_table(tables, "accuracy_at_budget"))
     after = runs["accuracy"]
     values = {
@@ -323,7 +313,7 @@ def _by_budget(
         if over is not None:
             scores = scores - pairs[_entry(pairs, over)]
         chosen = _budgets(pairs.index.unique("budget_fraction").to_numpy(float), select)
-        found += [(budget, scores.loc[budget]) for budget in chosen]
+        found += [scores.loc[budget].rename(budget) for budget in chosen]
     return found
 
 
