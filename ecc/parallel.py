@@ -109,7 +109,10 @@ def asked() -> bool:
         device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
         number = torch.tensor(stopping.number(), device=device)
         distributed.all_reduce(number, distributed.ReduceOp.MAX)
+        # What all have agreed on. A signal that came meanwhile is for the next time: this process
+        # would leave alone, and the others wait for it.
         stopping.ask(int(number))
+        return bool(number)
     return stopping.asked()
 
 

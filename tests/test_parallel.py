@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ecc import stopping
+from ecc import parallel, stopping
 from ecc.checkpoints import read_tensors
 
 ROOT = Path(__file__).parents[1]
@@ -184,6 +184,21 @@ def test_processes_that_one_signal_reaches_save_and_leave_together(tmp_path, lau
         resumed = f"after {iterations} steps" in (tmp_path / "run.log").read_text()
         assert resumed is (life == "second")
         iterations = len(tensors["history"])
+
+
+def test_a_signal_while_processes_agree_is_for_the_next_time(monkeypatch):
+    told = []
+
+    def all_reduce(number, _):
+        told.append(int(number))
+        stopping.ask(15)  # a signal to this process alone, when the others have its word already
+
+    monkeypatch.setattr(stopping, "_asked", None)
+    monkeypatch.setattr(parallel, "place", lambda: (1, 2))
+    monkeypatch.setattr(parallel.distributed, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(parallel.distributed, "all_reduce", all_reduce)
+    assert [parallel.asked(), parallel.asked()] == [False, True]
+    assert told == [0, 15]
 
 
 @pytest.fixture(scope="module")
