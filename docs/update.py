@@ -133,9 +133,8 @@ def claims(tables: Path) -> str:
 
 def methods(tables: Path) -> str:
     """Accuracy after fine-tuning of every method at every budget, mean and deviation over seeds."""
-    found = pd.read_csv(tables / "comparison.csv")
-    found = found[(found["stage"] == "after_finetuning") & (found["experiment"] == "mobilenet")]
-    return _by_budget(found)
+    found = _after_finetuning(tables)
+    return _by_budget(found[found["experiment"] == "mobilenet"])
 
 
 def iterations(tables: Path) -> str:
@@ -258,13 +257,17 @@ def _gains(found: pd.DataFrame) -> str:
 
 
 def _by_experiment(tables: Path, told: Callable[[pd.DataFrame], str]) -> str:
-    """What is told of each experiment's accuracies after fine-tuning, MobileNet's first."""
-    found = pd.read_csv(tables / "comparison.csv")
-    found = found[found["stage"] == "after_finetuning"]
-    order = sorted(found["experiment"].unique(), key=lambda each: (each != "mobilenet", each))
+    """What is told of each experiment's accuracies after fine-tuning, in the order of SETTINGS."""
+    found = _after_finetuning(tables)
+    order = sorted(found["experiment"].unique(), key=list(SETTINGS).index)
     return "\n".join(
         f"{SETTINGS[each]}:\n\n{told(found[found['experiment'] == each])}" for each in order
     )
+
+
+def _after_finetuning(tables: Path) -> pd.DataFrame:
+    found = pd.read_csv(tables / "comparison.csv")
+    return found[found["stage"] == "after_finetuning"]
 
 
 def _budgets(found: pd.DataFrame) -> dict[str, pd.DataFrame]:

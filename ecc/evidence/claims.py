@@ -264,8 +264,8 @@ def _saving(tables: Tables, experiment: str, platform: str, saves: float, at_mos
     for cell in _cells(tables, "ecc", None, "loss", select):
         told = f"loss from dense at {1 - cell.name:.1%} saved"
         loss[cell.name] = _judge(interval([cell]), told, at_most=at_most)
-    as_much = [loss[left] for left in sorted(loss) if left <= 1 - saves + 5e-3][-1:]
-    no_more = [loss[left] for left in sorted(loss) if left >= 1 - saves - 5e-3][:1]
+    as_much = [one for left, one in loss.items() if left <= 1 - saves + 5e-3][-1:]
+    no_more = [one for left, one in loss.items() if left >= 1 - saves - 5e-3][:1]
     decided = [one for one in as_much if one.verdict == HOLDS]
     decided += [one for one in no_more if one.verdict == FAILS]
     if decided:
@@ -292,7 +292,7 @@ def _cells(
 ) -> list["pd.Series[float]"]:
     """Values of the seeds, one series for every platform and budget that `select` leaves.
 
-    A series is named by its budget, as a fraction of dense energy.
+    A series is named by its budget, as a fraction of dense energy; of a platform, tightest first.
     """
     runs = from_table(_table(tables, "accuracy_at_budget"))
     after = runs["accuracy"]
