@@ -43,7 +43,7 @@ include: "rules/evidence.smk"
 
 
 onstart:
-    refuse_unwritable()
+    hold_results()
     tell_host()
 
 

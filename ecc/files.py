@@ -4,6 +4,7 @@ A seal is the SHA-256 of a file beside it, `.NAME.sha256`, as sha256sum writes i
 it has written, and refuses to read what has changed since.
 """
 
+import fcntl
 import hashlib
 import os
 import time
@@ -11,9 +12,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from ecc.errors import UserError, refused
 
+LOCK = ".run"  # in a results folder
 AHEAD_S = 60.0  # clocks of machines that share a disk differ by less
 
 
@@ -61,8 +64,8 @@ def kept(folder: str | Path) -> list[Path]:
 
 
 def is_beside(name: str) -> bool:
-    """Whether a file is no result but a seal, or what a killed job left half."""
-    return name.startswith(".") and name.endswith((".sha256", ".part"))
+    """Whether a file is no result but a seal, a lock, or what a killed job left half."""
+    return name == LOCK or (name.startswith(".") and name.endswith((".sha256", ".part")))
 
 
 def refuse_future(folders: Iterable[str | Path]) -> None:
@@ -100,3 +103,26 @@ def refuse_unwritable(folder: str | Path) -> None:
     finally:
         with suppress(OSError):  # of a read-only disk
             probe.unlink(missing_ok=True)
+
+
+def hold(folder: str | Path) -> BinaryIO | None:
+    """Takes `folder` for this process, as long as what is returned is open; however it ends.
+
+    None where the disk has no such locks. Raises UserError where another process has it.
+    """
+    path = Path(folder) / LOCK
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): delete it where no run is at work"
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise UserError(f"another run is at work on {folder}: wait for it, or stop it") from error
+    except OSError:
+        file.close()
+        return None
+    return file

@@ -1,5 +1,6 @@
 # Helpers of all rules: the checked configuration, and paths that follow from it. No rules here.
 import gc
+import inspect
 import os
 import socket
 import sys
@@ -18,6 +19,7 @@ from ecc.sources import MARK, digest, imported, own_network
 
 BASE = Path(workflow.basedir)
 STARTED = time.monotonic()  # the date may be set meanwhile
+HELD = []  # the open file that tells other runs of this one
 
 
 # A plan is millions of objects that stay: looking for garbage among them at the usual pace takes a
@@ -149,10 +151,14 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-def refuse_unwritable():
-    """Ends where results cannot be written, before Snakemake finds that out job by job."""
+def hold_results():
+    """Ends where results cannot be written, before Snakemake finds that out job by job, or where
+    another run writes them: of two that start at the same instant, Snakemake's lock stops neither.
+    """
     try:
         files.refuse_unwritable(config["results"])
+        if workflow.execution_settings.lock:
+            HELD.append(files.hold(config["results"]))
     except UserError as error:
         sys.exit(str(error))
 
@@ -185,9 +191,15 @@ class Names(dict):
     __getattr__ = dict.__getitem__
 
 
+def asked_often(function):
+    """`function` with its signature at hand: Snakemake asks for it several times a job."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
 def later(function, here):
     """Function of wildcards: of those of the job, and the names in `here`."""
-    return lambda wildcards: function(Names(here, **wildcards))
+    return asked_often(lambda wildcards: function(Names(here, **wildcards)))
 
 
 @cache
@@ -400,11 +412,13 @@ def common_names(wildcards):
     return {**told, "network": entry["network"], "dataset": entry["dataset"]}
 
 
+@asked_often
 def method_settings(wildcards):
     """Settings of the method in `wildcards`."""
     return config["methods"][wildcards.method]
 
 
+@asked_often
 def longest_first(wildcards):
     """Priority: methods whose jobs take longest start before the others, so that no core waits for
     one of them at the end.

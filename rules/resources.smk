@@ -55,6 +55,7 @@ def memory(of, here=None):
     platform.
     """
 
+    @asked_often
     def asked(wildcards, attempt):
         wanted = MEMORY_MARGIN * attempt * MEMORY[of](here or wildcards)
         return 500 * math.ceil(wanted / 500)
@@ -66,6 +67,7 @@ def duration(of, here=None):
     """Minutes that jobs of a stage ask for; with `here` of an experiment and platform."""
     seconds = later(SECONDS[of], here) if here else SECONDS[of]
 
+    @asked_often
     def asked(wildcards, attempt):
         wanted = TIME_MARGIN * attempt * (START_S + seconds(wildcards)) / 60
         return min(LONGEST, 5 * math.ceil(wanted / 5))

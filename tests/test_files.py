@@ -3,6 +3,8 @@
 import errno
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -115,3 +117,42 @@ def test_seconds_are_counted_by_a_clock_that_nobody_sets():
     found = [path for path in (ROOT / "ecc").rglob("*.py") if asking.search(path.read_text())]
     names = sorted(path.relative_to(ROOT / "ecc").as_posix() for path in found)
     assert names == ["files.py", "measuring/campaign.py"]
+
+
+def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path):
+    held = files.hold(tmp_path)
+    with pytest.raises(UserError, match=r"another run is at work on .*: wait for it, or stop it"):
+        files.hold(tmp_path)
+    held.close()
+    files.hold(tmp_path).close()
+
+
+def test_a_killed_process_holds_a_folder_no_longer(tmp_path):
+    program = f"import time; from ecc import files; held = files.hold({str(tmp_path)!r}); "
+    program += "print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another run is at work"):
+            files.hold(tmp_path)
+        process.kill()
+    files.hold(tmp_path).close()
+
+
+def test_a_lock_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / files.LOCK).mkdir()
+    with pytest.raises(UserError, match=r"\.run cannot be written"):
+        files.hold(tmp_path)
+
+
+def test_a_lock_is_no_result():
+    assert files.is_beside(files.LOCK)
+
+
+def test_a_disk_without_locks_holds_nothing(tmp_path, monkeypatch):
+    def without_locks(file, operation):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(files.fcntl, "flock", without_locks)
+    assert files.hold(tmp_path) is None

@@ -19,6 +19,7 @@ import yaml
 from test_page import LOADED, PAGE, REPORT, probed
 
 import ecc
+from ecc import files
 from ecc.export import describe
 from tests.faults.workspace import (
     CAN_MOUNT,
@@ -78,6 +79,17 @@ def test_tables_figures_and_weights_are_there(finished):
         assert (results / f"figures/{name}.{suffix}").stat().st_size > 1000
     assert not list(results.rglob("*.part"))
     assert not list(results.rglob("checkpoint*"))
+
+
+def test_a_run_on_results_that_another_one_writes_is_refused(finished):
+    held = files.hold(finished / "results/smoke")
+    code, output = snakemake(finished, *SMOKE, "--forcerun", "claims")
+    held.close()
+    assert code == 1
+    assert "another run is at work on results/smoke: wait for it, or stop it" in output
+    assert "Traceback" not in output
+    code, output = snakemake(finished, *SMOKE)
+    assert code == 0, output
 
 
 def test_every_claim_has_a_verdict_and_the_page_shows_all_figures(finished):
