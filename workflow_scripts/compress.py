@@ -44,7 +44,9 @@ def compress(
     model = energy.load(energy_model, full.structure)
     limiting = energy.limit_models(full.structure, limits)
     resolved = records.read(budgets, "budgets")
-    for (budget, seed), *files in zip(covered, masked, history, metrics, strict=True):
+    checkpoints = [Path(file).with_name("checkpoint.safetensors") for file in masked]
+    by_run = zip(covered, checkpoints, masked, history, metrics, strict=True)
+    for (budget, seed), checkpoint, *files in by_run:
         logging.info("budget %s, seed %d", budget, seed)
         problem = Problem(
             dense=weights,
@@ -60,9 +62,11 @@ def compress(
                 Limit(name, limiting[name], value)
                 for name, value in resolved["limits"][budget].items()
             ),
-            checkpoint=Path(files[0]).with_name("checkpoint.safetensors"),
+            checkpoint=checkpoint,
         )
         compress_run(problem, method, resolved["metric"], *files)
+    for checkpoint in checkpoints:  # not sooner: a killed job resumes runs that had ended
+        runs.finished(checkpoint)
 
 
 def compress_run(
@@ -102,8 +106,6 @@ def compress_run(
             **runs.record(problem.seed, started),
         },
     )
-    if problem.checkpoint is not None:
-        runs.finished(problem.checkpoint)
 
 
 if __name__ == "__main__":

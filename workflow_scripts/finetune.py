@@ -58,9 +58,14 @@ def finetune(
         phases=phases,
         names=names,
     )
-    for (budget, seed), *own in zip(covered, *files.values(), strict=True):
+    checkpoints = [Path(file).with_name("checkpoint.safetensors") for file in files["slim"]]
+    by_run = zip(covered, checkpoints, *files.values(), strict=True)
+    for (budget, seed), checkpoint, *own in by_run:
         logging.info("budget %s, seed %d", budget, seed)
-        finetune_run(setting, budget, seed, **dict(zip(files, own, strict=True)))
+        named = dict(zip(files, own, strict=True))
+        finetune_run(setting, budget, seed, checkpoint=checkpoint, **named)
+    for checkpoint in checkpoints:  # not sooner: a killed job resumes runs that had ended
+        runs.finished(checkpoint)
 
 
 def finetune_run(
@@ -68,6 +73,7 @@ def finetune_run(
     budget: str,
     seed: int,
     *,
+    checkpoint: Path,
     masked: str,
     compression: str,
     slim: str,
@@ -88,7 +94,6 @@ def finetune_run(
     widths = channels.count(model)
     before = evaluate(model, setting.dataset.validation, device=device)
     small = channels.slim(model, channels.kept(model))
-    checkpoint = Path(slim).with_name("checkpoint.safetensors")
     frame = finetune_with(
         small,
         setting.dense,
@@ -137,7 +142,6 @@ def finetune_run(
             **record,
         },
     )
-    runs.finished(checkpoint)
 
 
 if __name__ == "__main__":
