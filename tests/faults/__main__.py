@@ -7,13 +7,13 @@
                                                   from the run that ended in its `finished`
 
 An uninterrupted run comes first: its tables are what every other one has to end with, byte for
-byte but for seconds. Snakemake is then killed by SIGKILL at random moments, itself alone, with its
-whole process group, or single jobs of it, and started again as a user does: `profiles/unlock.py`,
-the same command. The other faults are those of `disks.FAULTS`; full and read-only disks are mounts,
-which need root, and are skipped otherwise.
+byte but for seconds. Snakemake is then killed by SIGKILL at random moments, itself alone or with
+its whole process group, and started again as a user does: `profiles/unlock.py`, the same command.
+Single jobs of it are killed besides. The other faults are those of `disks.FAULTS`; full and
+read-only disks are mounts, which need root, and are skipped otherwise.
 
 Prints what was tried and the counts. Ends with 1 at the first thing that goes wrong, with the seed:
-`--seed N` repeats its draws, and the copies stay. Takes about an hour on 2 cores.
+`--seed N` repeats its draws, and the copies stay. Takes about an hour and a half on 2 cores.
 """
 
 import argparse
@@ -23,6 +23,8 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
+from collections import Counter
 from pathlib import Path
 
 from tests.faults import disks, kills, workspace
@@ -45,7 +47,7 @@ def main() -> int:
     folder = (given.folder or Path(tempfile.mkdtemp(prefix="faults-"))).resolve()
     _say(f"seed {seed}, in {folder}")
     finished = folder / "finished"
-    counts = {"tried": 0, "passed": 0, "skipped": 0}
+    counts, survived = {"tried": 0, "passed": 0, "skipped": 0}, Counter[str]()
     wrong = ""
     try:
         _uninterrupted(finished)
@@ -53,9 +55,8 @@ def main() -> int:
         if given.kills:
             shutil.rmtree(folder / "killed", ignore_errors=True)
             place = workspace.clone(folder / "killed")
-            survived = kills.kill_often(place, expected, given.kills, seed, _say)
-            told = ", ".join(f"{number} {name}" for name, number in sorted(survived.items()))
-            _say(f"{given.kills} kills of jobs survived ({told}): the tables are the same")
+            kills.kill_often(place, expected, given.kills, seed, _say, survived)
+            _say(f"{given.kills} kills of the workflow survived: the tables are the same")
         for name in given.faults:
             if name in disks.MOUNT and os.environ.get(OWN_MOUNTS) is None:
                 _say(f"{name}: skipped, it mounts a disk and needs root")
@@ -67,9 +68,12 @@ def main() -> int:
             counts["passed"] += 1
             _say(f"{name}: passed\n{seen}")
             shutil.rmtree(folder / name)
-    except kills.WrongError as error:
-        wrong = str(error)
+    except Exception as error:
+        is_told = isinstance(error, kills.WrongError)
+        wrong = str(error) if is_told else traceback.format_exc()
         _say(f"WRONG: {wrong}\nrepeat with --seed {seed}; the copies are in {folder}")
+    told = ", ".join(f"{number} {name}" for name, number in sorted(survived.items()))
+    _say(f"kills: {told or 'none'}")
     told = ", ".join(f"{number} {what}" for what, number in counts.items())
     _say(f"faults: {told}, {int(bool(wrong))} wrong; seed {seed}")
     if given.folder is None and not wrong:

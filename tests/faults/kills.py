@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: of Snakemake alone, of its whole process group, of single jobs."""
+"""SIGKILL at random moments: of Snakemake alone, of its whole process group, and of single jobs."""
 
 import random
 import shutil
@@ -14,7 +14,8 @@ import psutil
 from tests.faults import workspace
 from tests.faults.workspace import RESULTS, SMOKE
 
-KINDS = ("main", "group", "job")
+KINDS = ("main", "group")  # of the whole workflow
+JOB = "job"  # one alone, now and then besides
 # Moments of kills in units of what a plan (`-n`) takes, which measures the machine and its load:
 # half of them while a run starts, half late enough for jobs to end, else no run would get on.
 MOMENTS = ((0.3, 1.5, 0.5), (1.5, 6.0, 0.5))  # from, to, probability
@@ -40,16 +41,18 @@ def kill_often(
     count: int,
     seed: int,
     say: Callable[[str], None],
-) -> Counter[str]:
+    counts: Counter[str],
+) -> None:
     """Runs the workflow in `folder`, a clone, kills it `count` times, and lets it end.
 
-    A kill counts where a job of the run had begun. Where a run ends before its kill, its tables are
-    compared, some results are deleted, and it goes on. Returns kills by kind, those before any job,
-    restarts, runs that ended in between, and how often a training or a search was `resumed` from
-    its checkpoint. Raises WrongError for tables that differ from the `expected` ones, jobs that do
-    not stop, runs that do not go on, and where nothing ever was resumed.
+    A kill counts where a job of the run had begun, and where it was of Snakemake or of its process
+    group. Where a run ends before its kill, its tables are compared, some results are deleted, and
+    it goes on. Fills `counts`: kills by kind, those before any job, restarts, runs that ended in
+    between, and how often a training or a search was `resumed` from its checkpoint. Raises
+    WrongError for tables that differ from the `expected` ones, jobs that do not stop, runs that do
+    not go on, and where nothing ever was resumed.
     """
-    rng, counts = random.Random(seed), Counter[str]()
+    rng = random.Random(seed)
     log, orphans = folder.with_name(f"{folder.name}.log"), 0.0
     (folder / "often.yaml").write_text(OFTEN)
     smoke, stages = (*SMOKE, "often.yaml"), Counter[str]()
@@ -57,7 +60,7 @@ def kill_often(
     workspace.snakemake(folder, *smoke, "-n")
     unit_s = time.monotonic() - began
     while (killed := sum(counts[kind] for kind in KINDS)) < count:
-        kind, when = rng.choice(KINDS), unit_s * moment(rng)
+        kind, when = rng.choice((*KINDS, JOB)), unit_s * moment(rng)
         run = workspace.start(folder, log, *smoke)
         counts["starts"] += 1
         with suppress(subprocess.TimeoutExpired):
@@ -71,7 +74,8 @@ def kill_often(
                 if seconds is None:
                     raise WrongError("jobs go on a minute after their run was killed")
                 orphans = max(orphans, seconds)
-            number = f"kill {killed + 1} of {count}" if jobs else "a kill that does not count"
+            counted = jobs and kind in KINDS
+            number = f"kill {killed + 1} of {count}" if counted else "a kill that does not count"
             done = f"{jobs} jobs begun, {workspace.ended(log)} ended, at work {scripts}"
             say(f"{number}: {kind} after {when:.1f} s, {done}")
         else:
@@ -91,7 +95,6 @@ def kill_often(
     if count >= SURELY and not counts["resumed"]:
         raise WrongError(f"of {count} kills, no run went on from a checkpoint")
     say(f"orphans stopped within {orphans:.1f} s where they were waited for")
-    return counts
 
 
 def _kill(run: subprocess.Popen[bytes], kind: str, folder: Path, rng: random.Random) -> str:
@@ -100,7 +103,7 @@ def _kill(run: subprocess.Popen[bytes], kind: str, folder: Path, rng: random.Ran
         run.kill()
         run.wait()
         return kind
-    found = [pid for pid in workspace.jobs(folder) if _is_script(pid)] if kind == "job" else []
+    found = [pid for pid in workspace.jobs(folder) if _is_script(pid)] if kind == JOB else []
     if not found:  # no job is there at this very moment
         workspace.kill_group(run)
         return "group"
@@ -111,7 +114,7 @@ def _kill(run: subprocess.Popen[bytes], kind: str, folder: Path, rng: random.Ran
     except subprocess.TimeoutExpired as error:
         workspace.kill_group(run)
         raise WrongError("the run goes on ten minutes after a job was killed") from error
-    return "job" if run.returncode else ""
+    return JOB if run.returncode else ""
 
 
 def _is_script(pid: int) -> bool:

@@ -106,9 +106,8 @@ def files(given: argparse.Namespace, counts: Counter[str]) -> None:
                 counts["wrong"] += 1
                 _tell("files", index, f"{outcome.wrong}\n{outcome.what}", given)
         for what, wrong in targets.with_code(Path(folder) / "code"):
-            counts["with code in them, not run"] += 1
+            counts["wrong" if wrong else "with code in them, not run"] += 1
             if wrong:
-                counts["wrong"] += 1
                 _tell("files", None, f"{wrong}\n{what}", given)
 
 

@@ -219,8 +219,8 @@ class Judge:
 
 
 def _names(told: str, path: tuple[str | int, ...]) -> bool:
-    """Whether a message is about what is at `path`, above it or below it, or says its name."""
-    parts = [f"[{part}]" if type(part) is int else str(part) for part in path]
+    """Whether a message says the name of what is at `path`, or of what it is in."""
+    parts = [f"[{part}]" if type(part) is int else str(part) for part in path[-2:]]
     words = [part for part in parts if len(part) > 1]
     shown = [word if word.isprintable() else ascii(word)[1:-1] for word in words]
     return not words or any(word[:40] in told for word in shown)
