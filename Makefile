@@ -20,6 +20,8 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CON
 RESULTS := $(lastword results $(shell sed -n 's/^results: *\([^ ]*\).*/\1/p' config.yaml $(CONFIG)))
 REFERENCE := resources/reference_results/$(or $(basename $(notdir $(lastword $(CONFIG)))),default)
 
+$(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG: there is no $(file))))
+
 .PHONY: figures report complete reproduce docs test clean
 .DELETE_ON_ERROR:
 

@@ -273,8 +273,25 @@ def test_the_container_has_a_python_that_the_project_takes_and_files_that_there_
     assert set(PARTS) <= set(copied)
 
 
+def test_the_job_of_kubernetes_runs_what_the_container_has():
+    text = (ROOT / "envs/Containerfile").read_text()
+    place = Path(re.search(r"^WORKDIR (\S+)$", text, re.MULTILINE)[1])
+    spec = yaml.safe_load((ROOT / "profiles/kubernetes/job.yaml").read_text())["spec"]["template"]
+    pod = spec["spec"]
+    (container,) = pod["containers"]
+    (volume,) = pod["volumes"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"]}
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted == {str(place / "results"), str(place / ".snakemake")}
+    unlock, run = container["args"][0].split(" && exec ")
+    assert (ROOT / unlock.removeprefix("python ")).is_file()
+    given = get_argument_parser().parse_args(run.removeprefix("snakemake ").split())
+    assert all((ROOT / file).is_file() for file in given.configfile)
+
+
 def test_the_status_of_a_job_is_read_from_what_slurm_says(tmp_path):
     said = {"COMPLETED": "success", "PENDING": "running", "TIMEOUT": "failed"}
+    said |= {"PREEMPTED": "failed"}
     said |= {"slurm_load_jobs error: Invalid job id specified": "failed"}
     said |= {"slurm_load_jobs error: Unable to contact slurm controller": "running"}
     squeue = tmp_path / "squeue"

@@ -3,7 +3,8 @@
 state=$(squeue --noheader --states=all --format=%T --jobs="$1" 2>&1)
 case "$state" in
   COMPLETED) echo success ;;
-  BOOT_FAIL | CANCELLED | DEADLINE | FAILED | NODE_FAIL | OUT_OF_MEMORY | TIMEOUT) echo failed ;;
-  *"Invalid job id"*) echo failed ;; # no longer known: what it was to write is looked for
+  BOOT_FAIL | CANCELLED | DEADLINE | FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | REVOKED | TIMEOUT)
+    echo failed ;; # one that was preempted and waits again is PENDING
+  *"Invalid job id"*) echo failed ;; # no longer known: it runs again
   *) echo running ;; # or the controller does not answer now
 esac
