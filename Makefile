@@ -15,12 +15,11 @@
 PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
+$(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG: there is no $(file))))
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 # Where this configuration writes, and the folder of its reference results, if it has one.
 RESULTS := $(lastword results $(shell sed -n 's/^results: *\([^ ]*\).*/\1/p' config.yaml $(CONFIG)))
 REFERENCE := resources/reference_results/$(or $(basename $(notdir $(lastword $(CONFIG)))),default)
-
-$(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG: there is no $(file))))
 
 .PHONY: figures report complete reproduce docs test clean
 .DELETE_ON_ERROR:
