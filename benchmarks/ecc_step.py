@@ -13,15 +13,14 @@ and after each. Half a minute on one core.
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from time import thread_time
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
+from benchmarks.timed import TimedSplit
 from ecc import energy, provenance
 from ecc.methods import Problem
 from ecc.methods.ecc import Settings, Solver
@@ -31,33 +30,6 @@ from ecc.tasks import CLASSIFICATION
 from ecc.training import TrainingSettings, train
 
 CLASSES, SIZE, BATCH, WARM_UP = 1000, (64, 64), 64, 6
-
-
-class TimedSplit:
-    """One random batch again and again; the time from one to the next is a step's."""
-
-    classes, task = CLASSES, CLASSIFICATION
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.images = torch.randn(BATCH, 3, *SIZE, generator=generator)
-        self.labels = torch.randint(CLASSES, (BATCH,), generator=generator)
-        self.seconds: list[float] = []
-
-    def __len__(self) -> int:
-        return BATCH
-
-    def batches(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            begun = thread_time()
-            yield self.images, self.labels
-            # Reached when the next batch is asked for: the step and its update are over.
-            self.seconds.append(thread_time() - begun)
-
-    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self.images, self.labels
 
 
 class EverySecond:
@@ -86,7 +58,8 @@ def main() -> None:
     )
     # The pace of a long run: the budget is not met, and the solver stays active, to the end.
     training = TrainingSettings(iterations=1000, batch_size=BATCH, device="cpu")
-    split = TimedSplit()
+    batch = torch.randn(BATCH, 3, *SIZE), torch.randint(CLASSES, (BATCH,))  # the same at every step
+    split = TimedSplit(CLASSES, CLASSIFICATION, BATCH, lambda: batch, thread_time)
     budget_j = 0.3 * float(model.energy(network.full_widths))
     problem = Problem(network.build(), network.channels, model, budget_j, split, split, training)
     student = problem.student()

@@ -44,6 +44,8 @@ print(round_of(network.build(), network, settings)[0])
 
 def ceiling(cores: int) -> float:
     """The efficiency of processes that have nothing to do with each other."""
+    if cores == 1:
+        return 1.0
     ratios = []
     for _ in range(ROUNDS):
         (alone,) = _step_seconds(1)

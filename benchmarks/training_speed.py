@@ -18,7 +18,7 @@ does, with each number of workers: images a second without a network. One core a
 import argparse
 import copy
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -29,11 +29,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ecc import data, provenance
+from benchmarks.timed import TimedSplit
+from ecc import data, provenance, runs
 from ecc.data import photographs
 from ecc.networks import Network
 from ecc.tasks import CLASSIFICATION, Segmentation, Task
-from ecc.training import Distillation, TrainingSettings, device_of, train
+from ecc.training import Distillation, TrainingSettings, train
 
 WARM_UP = 3  # steps
 PLAIN = "float32"
@@ -50,43 +51,27 @@ COMPILED = {
 PHOTOGRAPH, CLASSES_READ, EACH = (375, 500), 4, 64  # pixels; images in a class
 
 
-class RandomBatches:
-    """New random images at every step, which no teacher has seen; `seconds` are those of steps."""
+def random_batches(network: Network, batch: int) -> TimedSplit:
+    """New random images at every step, which no teacher has seen."""
+    dense_labels = network.architecture == "erfnet"
+    task: Task = Segmentation((1.0,) * network.classes) if dense_labels else CLASSIFICATION
+    shape = (batch, *network.size) if dense_labels else (batch,)
 
-    def __init__(self, network: Network, batch: int):
-        self.network, self.batch, self.classes = network, batch, network.classes
-        dense_labels = network.architecture == "erfnet"
-        self.task: Task = Segmentation((1.0,) * network.classes) if dense_labels else CLASSIFICATION
-        self._labels = (batch, *network.size) if dense_labels else (batch,)
-        self.seconds: list[float] = []
+    def draw() -> tuple[Tensor, Tensor]:
+        return torch.randn(batch, 3, *network.size), torch.randint(network.classes, shape)
 
-    def __len__(self) -> int:
-        return self.batch
-
-    def batches(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            images = torch.randn(batch_size, 3, *self.network.size)
-            labels = torch.randint(self.classes, self._labels)
-            begun = perf_counter()
-            yield images, labels
-            self.seconds.append(perf_counter() - begun)  # a step reads its loss: the GPU is done
-
-    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return islice(self.batches(batch_size, 0), 1)
+    return TimedSplit(network.classes, task, batch, draw, perf_counter)
 
 
-def round_of(model: nn.Module, network: Network, settings: TrainingSettings) -> tuple[float, float]:
-    """Seconds of a step, and megabytes of a GPU at most."""
-    split = RandomBatches(network, settings.batch_size)
+def round_of(
+    model: nn.Module, network: Network, settings: TrainingSettings
+) -> tuple[float, float | None]:
+    """Seconds of a step, and megabytes of a GPU at most, if there is one."""
+    split = random_batches(network, settings.batch_size)
     student, teacher = copy.deepcopy(model), copy.deepcopy(model)
-    on_gpu = device_of(settings.device).type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
+    started = runs.start()
     train(student, split, Distillation(teacher, split.task), settings, seed=0)
-    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else float("nan")
-    return median(split.seconds[WARM_UP:]), peak
+    return median(split.seconds[WARM_UP:]), runs.record(0, started)["peak_gpu_memory_mb"]
 
 
 def trained(network: Network, given: argparse.Namespace) -> pd.DataFrame:
@@ -109,7 +94,8 @@ def trained(network: Network, given: argparse.Namespace) -> pd.DataFrame:
         step_s = median(taken[name][0] for taken in rounds)
         row = {"settings": name, "images_per_second": given.batch / step_s}
         row |= {"ratio": median(ratios), "least": min(ratios), "most": max(ratios)}
-        rows.append(row | {"step_s": step_s, "peak_memory_mb": max(t[name][1] for t in rounds)})
+        peaks = [peak for _, peak in (taken[name] for taken in rounds) if peak is not None]
+        rows.append(row | {"step_s": step_s, "peak_gpu_memory_mb": max(peaks, default=None)})
     return pd.DataFrame(rows)
 
 

@@ -145,6 +145,11 @@ def _gpu_peak_mb() -> float | None:
     return float(sys.modules["torch"].cuda.max_memory_allocated()) / 2**20 if _gpu() else None
 
 
+def checkpoint_of(output: str | Path) -> Path:
+    """The checkpoint of the run that writes `output`, beside it."""
+    return Path(output).with_name("checkpoint.safetensors")
+
+
 def finished(checkpoint: Path) -> None:
     """Removes the checkpoints of a run whose results are written, those of its phases too."""
     if _first():

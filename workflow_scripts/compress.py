@@ -44,7 +44,7 @@ def compress(
     model = energy.load(energy_model, full.structure)
     limiting = energy.limit_models(full.structure, limits)
     resolved = records.read(budgets, "budgets")
-    checkpoints = [Path(file).with_name("checkpoint.safetensors") for file in masked]
+    checkpoints = [runs.checkpoint_of(file) for file in masked]
     by_run = zip(covered, checkpoints, masked, history, metrics, strict=True)
     for (budget, seed), checkpoint, *files in by_run:
         logging.info("budget %s, seed %d", budget, seed)

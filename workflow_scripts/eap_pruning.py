@@ -44,7 +44,7 @@ def eap_pruning(
     on_train, on_holdout, on_validation = (
         FewerClasses(split, classes) for split in (found.train, found.holdout, found.validation)
     )
-    checkpoint = Path(files["model"]).with_name("checkpoint.safetensors")
+    checkpoint = runs.checkpoint_of(files["model"])
     model = load_fewer(few.build(), whole)
     if classes < found.classes:
         train(

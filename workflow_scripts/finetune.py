@@ -58,7 +58,7 @@ def finetune(
         phases=phases,
         names=names,
     )
-    checkpoints = [Path(file).with_name("checkpoint.safetensors") for file in files["slim"]]
+    checkpoints = [runs.checkpoint_of(file) for file in files["slim"]]
     by_run = zip(covered, checkpoints, *files.values(), strict=True)
     for (budget, seed), checkpoint, *own in by_run:
         logging.info("budget %s, seed %d", budget, seed)

@@ -33,7 +33,7 @@ def train_dense(
     dense = Network(**network).build()
     if weights is not None:
         load_published(weights, network["architecture"], dense)
-    checkpoint = Path(model).with_name("checkpoint.safetensors")
+    checkpoint = runs.checkpoint_of(model)
     frame = train(
         dense,
         found.train,
